@@ -1,0 +1,1 @@
+export { InhouseError, type InhouseErrorCode } from "./errors.js";

@@ -1,0 +1,30 @@
+#include "native/core/error.h"
+
+namespace inhouse {
+
+const char* code_name(Code code) {
+  switch (code) {
+#define X(name, text) \
+  case Code::name:    \
+    return "ERR_INHOUSE_" text;
+    INHOUSE_ERROR_CODES(X)
+#undef X
+  }
+  return "ERR_INHOUSE_INTERNAL";
+}
+
+Error describe_current_exception() {
+  try {
+    throw;
+  } catch (const Error& e) {
+    return e;
+  } catch (const std::bad_alloc&) {
+    return Error(Code::out_of_memory, "an allocation failed; use a smaller context or fewer parallel requests");
+  } catch (const std::exception& e) {
+    return Error(Code::internal, e.what());
+  } catch (...) {
+    return Error(Code::internal, "unknown exception");
+  }
+}
+
+}  // namespace inhouse
