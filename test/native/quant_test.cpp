@@ -36,7 +36,9 @@ std::vector<uint8_t> random_bytes(uint64_t seed, size_t count) {
   return out;
 }
 
-uint32_t bits(float value) { return std::isnan(value) ? 0x7fc00000u : bits_of_float(value); }
+uint32_t bits(float value) {
+  return std::isnan(value) ? 0x7fc00000u : bits_of_float(value);
+}
 
 std::vector<uint32_t> decoded(const QuantType& type, const std::vector<uint8_t>& blocks) {
   const size_t count = blocks.size() / type.block_bytes * type.block_elements;
