@@ -4,12 +4,6 @@
 // 32 values  sum = fma(x.scale, part, sum),  where  part = Σ over the step's groups of
 // float(integer dot product - zero point) * scale  [+ minimum * sum of codes], fused from the left.
 
-#if defined(__clang__)
-#define INHOUSE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define INHOUSE_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 namespace inhouse::kernels {
 namespace {
 

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/unroll.h"
+
 namespace inhouse::kernels {
 namespace {
 

@@ -8,6 +8,10 @@
 
 #include "kernels/quant/half.h"
 
+// Sixteen vectors of four would unroll to megabytes of code.
+#define INHOUSE_NO_UNROLL
+#include "kernels/cpu/unroll.h"
+
 namespace inhouse::kernels {
 namespace {
 
