@@ -60,10 +60,11 @@ struct Event {
   std::vector<int32_t> tokens;          // drawn in this step, without stop tokens
   std::string text;                     // bytes released; may lag behind the tokens, may end inside a character
   std::vector<Sampled> logprobs;        // one per token, where asked for
-  // evaluate: log-probabilities [n] of prompt tokens first + 1 … first + n, given those before them.
+  // evaluate: a chunk of n prompt tokens from index `first` on. token_logprobs[i] is the log-probability of prompt
+  // token first + i + 1 given those before it; the last chunk has n - 1, as nothing follows its last token.
   int32_t first = 0;
   std::vector<float> token_logprobs;
-  std::vector<float> rows;              // [n or n + 1 in the last chunk, vocabulary]; row i is for the token after first + i
+  std::vector<float> rows;              // [n, vocabulary], where asked for; row i is for the token after first + i
   FinishReason finish = FinishReason::none;  // not none: the request's last event
   std::optional<std::string> stop;      // the stop string that ended it, if one did
   Usage usage;                          // complete in the last event
