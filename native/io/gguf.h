@@ -100,7 +100,8 @@ class GgufFile {
   // the file has become shorter, file_read otherwise. Thread-safe.
   virtual void read(const TensorInfo& tensor, uint64_t offset, uint64_t count, void* dst) const = 0;
 
-  // Maps one part of the model as a whole; tensor bytes start at TensorInfo::offset.
+  // Maps one part of the model as a whole; tensor bytes start at TensorInfo::offset. All callers share one mapping
+  // per part while any of them holds it.
   virtual std::shared_ptr<Mapping> map(uint32_t part) const = 0;
 
   // Names this very content on this machine (device, inode, size and time of each part), for sharing weights.
