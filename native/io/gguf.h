@@ -64,8 +64,8 @@ class Mapping {
 
 class GgufFile {
  public:
-  // Opens a file, or all parts of a split model given any path of the form NAME-00001-of-00003.gguf (its first
-  // part). Every field is checked. Errors: file_not_found, file_read, gguf_*, unsupported_type.
+  // Opens a file, or all parts of a split model given the path of any of them, NAME-00001-of-00003.gguf; `path`
+  // is then the first part's. Every field is checked. Errors: file_not_found, file_read, gguf_*, unsupported_type.
   static std::shared_ptr<GgufFile> open(const std::string& path);
   virtual ~GgufFile() = default;
 
@@ -114,6 +114,9 @@ class GgufFile {
   uint64_t file_bytes_ = 0;
   std::vector<GgufEntry> metadata_;
   std::vector<TensorInfo> tensors_;
+  // Positions in the two lists, ordered by name for look-ups; `index` makes them anew after a change.
+  std::vector<uint32_t> metadata_order_, tensor_order_;
+  void index();
 };
 
 }  // namespace inhouse
