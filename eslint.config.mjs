@@ -74,7 +74,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ["*.config.ts"],
+    files: ["*.config.mts"],
     rules: { "no-restricted-syntax": "off" },
   },
   {

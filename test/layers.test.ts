@@ -190,6 +190,7 @@ describe("the layering check accepts", () => {
       '#include "native/model/model.h"\n#include "kernels/kernels.h"',
     ],
     ["a layer's own headers", "native/io/a.cpp", '#include "native/io/gguf.h"'],
+    ["the thread pool's exception", "native/core/thread_pool.cpp", '#include "native/platform/processors.h"'],
     ["napi.h in the binding", "native/addon/a.cpp", "#include <napi.h>"],
     ["CUDA in its two rooms", "kernels/cuda/a.cu", "#include <cuda_runtime.h>"],
     ["CUDA in its backend", "native/ops/cuda_backend.cpp", "#include <cuda.h>"],

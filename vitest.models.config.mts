@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import base from "./vitest.config.ts";
+import base from "./vitest.config.mts";
 
 // The tests of the larger models: `npm run test:models`.
 export default defineConfig({
