@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { clangFormat } from "./python-env.mjs";
-import { isCpp, root, sourceFiles } from "./source-files.mjs";
+import { root, sourceFiles } from "./source-files.mjs";
 
 const require = createRequire(import.meta.url);
 const fix = process.argv.includes("--fix");
@@ -46,7 +46,7 @@ const checks = [
   {
     name: "clang-format",
     command: () => {
-      const files = sourceFiles().filter(isCpp);
+      const files = sourceFiles().filter((path) => /\.(h|cpp|cu|cuh)$/.test(path));
       return [clangFormat(), "-style=file", ...(fix ? ["-i"] : ["--dry-run", "-Werror"]), ...files];
     },
     repair: formatted,
