@@ -1,6 +1,8 @@
-// The block layouts of the GGUF tensor types, as they stand in a file: little-endian, scales as binary16 bits.
+// The block layouts of the GGUF tensor types, as they stand in a file: little-endian, scales as binary16
+// bits.
 //
-// Facts of the format only; how a block's bits become numbers is in the family's .cpp file beside this header.
+// Facts of the format only; how a block's bits become numbers is in the family's .cpp file beside this
+// header.
 #pragma once
 
 #include <cstdint>
@@ -137,7 +139,8 @@ struct BlockMXFP4 {  // 32 elements, one E8M0 scale, nibbles as in Q4_0
   uint8_t e;
   uint8_t qs[16];
 };
-struct BlockNVFP4 {  // 64 elements in four groups of 16, one unsigned E4M3 scale each, nibbles 8 + 8 per group
+struct BlockNVFP4 {  // 64 elements in four groups of 16, one unsigned E4M3 scale each, nibbles 8 + 8 per
+                     // group
   uint8_t d[4];
   uint8_t qs[32];
 };

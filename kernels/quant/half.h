@@ -1,5 +1,5 @@
-// Exact conversions between binary32 and the 16-bit formats, in plain integer arithmetic (the same bits on every
-// instruction set), and the scales of the 4-bit float formats.
+// Exact conversions between binary32 and the 16-bit formats, in plain integer arithmetic (the same bits on
+// every instruction set), and the scales of the 4-bit float formats.
 //
 // In an anonymous namespace on purpose: each instruction set's translation unit gets its own copy.
 #pragma once
@@ -54,7 +54,9 @@ namespace {
 }
 
 // bfloat16 is the upper half of binary32.
-[[maybe_unused]] inline float bf16_to_float(uint16_t bf16) { return float_of_bits(uint32_t(bf16) << 16); }
+[[maybe_unused]] inline float bf16_to_float(uint16_t bf16) {
+  return float_of_bits(uint32_t(bf16) << 16);
+}
 
 // To nearest, ties to even; NaN to a quiet NaN.
 [[maybe_unused]] inline uint16_t float_to_bf16(float value) {
