@@ -54,7 +54,7 @@ def compare(reference: np.ndarray, ours: np.ndarray, contexts: list[list[int]]) 
     def worst(where: np.ndarray) -> dict[str, object]:
         index = int(np.argmax(np.where(where, kl, -1)))
         context = int(np.searchsorted(starts, index, "right")) - 1
-        return {"kl": kl[index], "context": context, "position": index - int(starts[context])}
+        return {"kl": float(kl[index]), "context": context, "position": index - int(starts[context])}
 
     return {
         "tokens": tokens,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from gguf import GGUFReader, ReaderTensor
 from gguf.quants import dequantize
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 # The text for measurements is four contexts of 1,024 tokens: longer than Gemma's window of 512, so
@@ -55,6 +56,12 @@ def encoder(path: Path) -> Callable[[str], list[int]]:
     """Text to token ids, after BOS where the file asks for one."""
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     meta = metadata(GGUFReader(path))
+    if meta.get("tokenizer.ggml.pre") == "smollm":
+        # transformers ignores the file's pre-tokenizer and takes GPT-2's, which keeps numbers whole
+        # and splits line breaks before a digit.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
     bos = [int(meta["tokenizer.ggml.bos_token_id"])] if meta.get("tokenizer.ggml.add_bos_token") else []
     return lambda text: bos + tokenizer.encode(text, add_special_tokens=False)
 
