@@ -49,6 +49,12 @@ struct DenseMatrix {
   int64_t cols;
 };
 
+int64_t dense_panel_bytes(DenseType type, int64_t cols);
+// rows: 16 rows as they stand in the file; null ones (padding) become zeros.
+void pack_dense_panel(DenseType type, const uint8_t* const* rows, int64_t cols, uint8_t* panel);
+// dst [cols]
+void decode_dense_row(DenseType type, const uint8_t* panel, int lane, int64_t cols, float* dst);
+
 inline constexpr int kFewRows = 4;            // activation rows that `few` takes at once
 inline constexpr int kStripPanels = 2;        // panels that `many` takes at once
 inline constexpr int kDensePanels = 4;        // panels that `dense` works on together

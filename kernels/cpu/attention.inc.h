@@ -259,17 +259,17 @@ inline void round_q8_0(const float* x, int32_t head_dim, Number number, Scale sc
     for (int32_t i = 0; i < n; ++i) {
       const float a = __builtin_fabsf(x[d0 + i]);
       most = a > most ? a : most;
-      bad |= !(a <= 3.4e38f);
+      bad |= !(a <= 3.4028234e38f);
     }
-    uint16_t d = float_to_half(most / 127.0f > 65504.0f ? 65504.0f : most / 127.0f);
-    if (bad) d = 0x7e00;  // NaN stays NaN
-    const float unit = half_to_float(d);
-    const float inverse = unit > 0.0f ? 1.0f / unit : 0.0f;
-    scale(d0 / 32, d);
+    // As Q8_0 is encoded everywhere: the scale rounds to binary16, its inverse does not; halves away from zero.
+    const float unit = most / 127.0f;
+    const float inverse = unit >= 0x1p-126f ? 1.0f / unit : 0.0f;
+    scale(d0 / 32, bad ? uint16_t(0x7e00) : float_to_half(unit));
     for (int32_t i = 0; i < n; ++i) {
-      float v = bad ? 1.0f : x[d0 + i] * inverse;
-      v = v > 127.0f ? 127.0f : v < -127.0f ? -127.0f : v;
-      number(d0 + i, int8_t(__builtin_rintf(v)));
+      const float v = bad ? 0.0f : x[d0 + i] * inverse;
+      const int whole = int(v);
+      const float rest = v - float(whole);
+      number(d0 + i, int8_t(whole + (rest >= 0.5f) - (rest <= -0.5f)));
     }
   }
 }
