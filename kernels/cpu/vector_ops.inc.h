@@ -13,11 +13,11 @@ inline float tree_sum(const F (&v)[kSumVectors]) {
   return lanes[0];
 }
 
-// e^x within 1.5 units in the last place; 0 below -87.3, finite above 88.3 (about 2.6e38); NaN stays NaN.
+// e^x within 1.5 units in the last place; 0 below -87.3, infinity above 88.3; NaN stays NaN.
 // 2^n e^r with |r| <= ln 2 / 2; the polynomial is a Chebyshev fit of (e^r - 1 - r) / r^2.
 inline F exp(F x) {
-  const F low = set1(-87.3f);
-  const F y = min(set1(88.3f), max(low, x));
+  const F low = set1(-87.3f), high = set1(88.3f);
+  const F y = min(high, max(low, x));
   const I n = to_int(mul(y, set1(1.44269504f)));
   const F nf = to_float(n);
   F r = fnma(nf, set1(0x1.63p-1f), y);
@@ -28,7 +28,7 @@ inline F exp(F x) {
   p = fma(p, r, set1(0x1.5554dcp-3f));
   p = fma(p, r, set1(0.5f));
   p = add(fma(mul(r, r), p, r), set1(1.0f));
-  const F result = scale_by_power(p, n);
+  const F result = select_less(high, x, set1(__builtin_inff()), scale_by_power(p, n));
   // A NaN's integer part is unspecified: add the argument's own NaN back.
   return add(select_less(x, low, set1(0.0f), result), sub(y, y));
 }
