@@ -64,8 +64,8 @@ class Mapping {
 
 class GgufFile {
  public:
-  // Opens a file, or all parts of a split model given any path of the form NAME-00001-of-00003.gguf (its first
-  // part). Every field is checked. Errors: file_not_found, file_read, gguf_*, unsupported_type.
+  // Opens a file, or all parts of a split model given the path of any of them, NAME-00001-of-00003.gguf; `path`
+  // is then the first part's. Every field is checked. Errors: file_not_found, file_read, gguf_*, unsupported_type.
   static std::shared_ptr<GgufFile> open(const std::string& path);
   virtual ~GgufFile() = default;
 
@@ -100,7 +100,8 @@ class GgufFile {
   // the file has become shorter, file_read otherwise. Thread-safe.
   virtual void read(const TensorInfo& tensor, uint64_t offset, uint64_t count, void* dst) const = 0;
 
-  // Maps one part of the model as a whole; tensor bytes start at TensorInfo::offset.
+  // Maps one part of the model as a whole; tensor bytes start at TensorInfo::offset. All callers share one mapping
+  // per part while any of them holds it.
   virtual std::shared_ptr<Mapping> map(uint32_t part) const = 0;
 
   // Names this very content on this machine (device, inode, size and time of each part), for sharing weights.
@@ -113,6 +114,9 @@ class GgufFile {
   uint64_t file_bytes_ = 0;
   std::vector<GgufEntry> metadata_;
   std::vector<TensorInfo> tensors_;
+  // Positions in the two lists, ordered by name for look-ups; `index` makes them anew after a change.
+  std::vector<uint32_t> metadata_order_, tensor_order_;
+  void index();
 };
 
 }  // namespace inhouse
