@@ -75,10 +75,6 @@ uint64_t Callbacks::keep(Napi::Function callback) {
   return next_++;
 }
 
-void Environment::drop(uint64_t callback) {
-  kept_.erase(callback);
-}
-
 void Callbacks::call(Napi::Env env, uint64_t callback, const std::vector<napi_value>& arguments) {
   const auto found = kept_.find(callback);
   if (found == kept_.end()) return;

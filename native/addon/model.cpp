@@ -1,5 +1,7 @@
 #include "native/addon/model.h"
 
+#include <optional>
+
 #include "native/addon/arguments.h"
 #include "native/addon/engine.h"
 #include "native/addon/environment.h"
@@ -34,7 +36,9 @@ ModelOptions read_model_options(Napi::Object object) {
   return options;
 }
 
-KvType kv_type(const std::string& name) {
+// Empty: the device's own choice.
+std::optional<KvType> kv_type(const std::string& name) {
+  if (name.empty()) return std::nullopt;
   if (name == "f32") return KvType::f32;
   if (name == "f16") return KvType::f16;
   if (name == "q8_0") return KvType::q8_0;
