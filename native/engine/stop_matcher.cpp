@@ -71,6 +71,7 @@ bool StopMatcher::feed(std::string_view bytes, std::string& out) {
     }
     if (stop != 0) {
       stopped_ = true;
+      matched_ = stops_[nodes_[state_].stop].substr(nodes_[state_].depth - stop, stop);
       return true;
     }
   }

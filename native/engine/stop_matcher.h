@@ -20,6 +20,9 @@ class StopMatcher {
   // Time is linear in the bytes, whatever the stop strings.
   bool feed(std::string_view bytes, std::string& out);
 
+  // The stop string that was found, or null.
+  const std::string* matched() const { return stopped_ ? &matched_ : nullptr; }
+
   // Releases what is held back; for the end of a stream that no stop string ended.
   void flush(std::string& out);
 
@@ -39,6 +42,7 @@ class StopMatcher {
   std::vector<Node> nodes_;
   uint32_t state_ = 0;  // what is held back is just this prefix
   bool stopped_ = false;
+  std::string matched_;
 };
 
 }  // namespace inhouse
