@@ -28,7 +28,9 @@ const threadCounts = options.threads.split(",").map(Number);
 function run(engine, model, threads) {
   const script = join(import.meta.dirname, "peers", `${engine}.mjs`);
   const argv = [script, "speed", model, "--threads", String(threads), "--repeat", "1"];
-  return JSON.parse(execFileSync(process.execPath, argv, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
+  return JSON.parse(
+    execFileSync(process.execPath, argv, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }),
+  );
 }
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
@@ -74,5 +76,8 @@ for (const model of models) {
 }
 if (options.json) {
   const machine = { processor: cpus()[0]?.model, cores: availableParallelism(), node: process.version };
-  writeFileSync(options.json, `${JSON.stringify({ machine, date: new Date().toISOString(), results }, null, 1)}\n`);
+  writeFileSync(
+    options.json,
+    `${JSON.stringify({ machine, date: new Date().toISOString(), results }, null, 1)}\n`,
+  );
 }
