@@ -333,3 +333,27 @@ TEST(bad_splits_name_the_part) {
   odd.entries[1] = entry_u32("split.count", 0);
   refuses(first, with(first, odd.build()), {first, "split.count"});
 }
+
+// The seeds of the fuzz target come from the Python gguf package's writer.
+TEST(files_written_by_others_open) {
+  const std::string folder = "test/native/fuzz/corpus/";
+  for (const auto& item : std::filesystem::directory_iterator(folder)) {
+    const auto file = GgufFile::open(item.path().string());
+    CHECK(!file->get_string("general.architecture").empty());
+    exercise(*file);
+  }
+  const auto values = GgufFile::open(folder + "values.gguf");
+  CHECK_EQ(values->get_uint("v.u64", UINT64_MAX), UINT64_MAX);
+  CHECK(std::get<int64_t>(values->find("v.i64")->value) == INT64_MIN);
+  CHECK_EQ(values->get_float("v.f64"), 0.1);
+  CHECK(values->get_bool("v.bool", false));
+  CHECK_EQ(values->get_string("v.text"), std::string("t\xc3\xabxt\n"));
+  const auto& nested = *std::get<std::shared_ptr<GgufArray>>(values->find("v.nested")->value);
+  CHECK_EQ(nested.count, 2u);
+  CHECK_EQ(std::get<std::shared_ptr<GgufArray>>(nested.nested[0])->bytes.size(), size_t(2));
+  uint32_t known = 0;
+  kernels::quant_types(&known);
+  CHECK_EQ(GgufFile::open(folder + "types.gguf")->tensors().size(), size_t(known));
+  CHECK_EQ(GgufFile::open(folder + "version2.gguf")->version(), 2u);
+  CHECK_EQ(GgufFile::open(folder + "part-00002-of-00002.gguf")->tensors().size(), size_t(2));
+}
