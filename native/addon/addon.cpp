@@ -1,3 +1,22 @@
+// The Node-API binding: argument checks, callbacks and lifetimes over the core. lib/native.ts declares its
+// types.
 #include <napi.h>
-static Napi::Object init(Napi::Env, Napi::Object exports) { return exports; }
+
+#include "native/addon/engine.h"
+#include "native/addon/environment.h"
+#include "native/addon/file.h"
+#include "native/addon/model.h"
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  using namespace inhouse::addon;
+  auto environment = std::make_unique<Environment>(env);
+  environment->file_class = Napi::Persistent(FileObject::define(env));
+  environment->model_class = Napi::Persistent(ModelObject::define(env));
+  environment->engine_class = Napi::Persistent(EngineObject::define(env));
+  env.SetInstanceData(environment.release());
+  exports.Set("openFile", Napi::Function::New(env, FileObject::open, "openFile"));
+  exports.Set("loadModel", Napi::Function::New(env, ModelObject::load, "loadModel"));
+  return exports;
+}
+
 NODE_API_MODULE(inhouse, init)

@@ -19,7 +19,8 @@ Error describe_current_exception() {
   } catch (const Error& e) {
     return e;
   } catch (const std::bad_alloc&) {
-    return Error(Code::out_of_memory, "an allocation failed; use a smaller context or fewer parallel requests");
+    return Error(Code::out_of_memory,
+                 "an allocation failed; use a smaller context or fewer parallel requests");
   } catch (const std::exception& e) {
     return Error(Code::internal, e.what());
   } catch (...) {

@@ -1,5 +1,5 @@
-// One pool of compute threads per process. Workers spin briefly within a step and park between steps, so that an
-// idle model takes no processor time from the host's event loop.
+// One pool of compute threads per process. Workers spin briefly within a step and park between steps, so that
+// an idle model takes no processor time from the host's event loop.
 #pragma once
 
 #include <cstdint>
@@ -34,10 +34,11 @@ class ThreadPool {
   // Processors this process may use: affinity mask and cgroup quota, physical cores; at least 1.
   static int32_t available();
 
-  // Calls task(chunk, worker) for every chunk in [0, chunks), on the caller and up to threads - 1 workers; worker
-  // is in [0, threads). Chunks are handed out by an atomic counter. Returns when all are done. The task must not
-  // throw. Calls from several engine threads take turns.
-  virtual void run(int32_t threads, int64_t chunks, FunctionRef<void(int64_t chunk, int32_t worker)> task) = 0;
+  // Calls task(chunk, worker) for every chunk in [0, chunks), on the caller and up to threads - 1 workers;
+  // worker is in [0, threads). Chunks are handed out by an atomic counter. Returns when all are done. The
+  // task must not throw. Calls from several engine threads take turns.
+  virtual void run(int32_t threads, int64_t chunks,
+                   FunctionRef<void(int64_t chunk, int32_t worker)> task) = 0;
 
   // A step brackets many `run`s: inside it workers spin between them; outside they are parked.
   virtual void begin_step(int32_t threads) = 0;

@@ -1,5 +1,5 @@
-// The engine: one thread per model that batches the requests of all callers. Callers submit and cancel from any
-// thread; results come back through one sink, one call per step for all requests together.
+// The engine: one thread per model that batches the requests of all callers. Callers submit and cancel from
+// any thread; results come back through one sink, one call per step for all requests together.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace inhouse {
 
-// The output bytes of every token, as the tokenizer defines them; control tokens have none. Used for stop strings
-// and for the text of events.
+// The output bytes of every token, as the tokenizer defines them; control tokens have none. Used for stop
+// strings and for the text of events.
 struct Vocabulary {
   std::vector<uint8_t> bytes;
   std::vector<uint32_t> offsets;  // [size + 1]
@@ -23,25 +23,25 @@ struct Vocabulary {
 };
 
 struct EngineOptions {
-  int32_t context_length = 0;   // tokens of prompt and answer of one request; 0: min(trained, 8192)
-  int32_t max_concurrent = 8;   // requests in the batch at once
-  int32_t max_queue = 256;      // requests that wait for a place; one more is refused with queue_full
+  int32_t context_length = 0;  // tokens of prompt and answer of one request; 0: min(trained, 8192)
+  int32_t max_concurrent = 8;  // requests in the batch at once
+  int32_t max_queue = 256;     // requests that wait for a place; one more is refused with queue_full
   int32_t max_batch_tokens = 512;
-  KvType kv_type_k = KvType::f16;
-  KvType kv_type_v = KvType::f16;
+  std::optional<KvType> kv_type_k;  // absent: f32 on the reference device, else f16
+  std::optional<KvType> kv_type_v;
 };
 
 struct RequestSpec {
-  std::vector<int32_t> prompt;         // token ids, at least one
+  std::vector<int32_t> prompt;  // token ids, at least one
   SamplingParams sampling;
-  int32_t max_tokens = -1;             // -1: until the context is full
-  std::vector<std::string> stop;       // byte strings; the text ends before the first one that appears
-  std::vector<int32_t> stop_tokens;    // tokens that end the text and are not part of it
-  int32_t top_logprobs = -1;           // -1: no log-probabilities; n ≥ 0: the token's and the n best
-  // Evaluate the prompt instead of generating: one event per chunk of prompt with log-probabilities of the whole
-  // vocabulary (`rows`) and of each next token. The following chunk waits for `acknowledge`.
+  int32_t max_tokens = -1;           // -1: until the context is full; 0: compute the prompt, draw nothing
+  std::vector<std::string> stop;     // byte strings; the text ends before the first one that appears
+  std::vector<int32_t> stop_tokens;  // tokens that end the text and are not part of it
+  int32_t top_logprobs = -1;         // -1: no log-probabilities; n ≥ 0: the token's and the n best
+  // Evaluate the prompt instead of generating: one event per chunk of prompt with log-probabilities of the
+  // whole vocabulary (`rows`) and of each next token. The following chunk waits for `acknowledge`.
   bool evaluate = false;
-  bool evaluate_rows = false;          // deliver `rows`, not the next tokens' log-probabilities alone
+  bool evaluate_rows = false;  // deliver `rows`, not the next tokens' log-probabilities alone
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
@@ -49,25 +49,27 @@ enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
 struct Usage {
   int32_t prompt_tokens = 0;
   int32_t completion_tokens = 0;
-  double queue_ms = 0;        // from submit to the first step that carries the request
-  double prompt_ms = 0;       // from then to the first token
-  double decode_ms = 0;       // from the first token to the last
+  double queue_ms = 0;   // from submit to the first step that carries the request
+  double prompt_ms = 0;  // from then to the first token
+  double decode_ms = 0;  // from the first token to the last
 };
 
 // What one request got in one step.
 struct Event {
   uint64_t request = 0;
-  std::vector<int32_t> tokens;          // drawn in this step, without stop tokens
-  std::string text;                     // bytes released; may lag behind the tokens, may end inside a character
-  std::vector<Sampled> logprobs;        // one per token, where asked for
-  // evaluate: log-probabilities [n] of prompt tokens first + 1 … first + n, given those before them.
+  std::vector<int32_t> tokens;    // drawn in this step, without stop tokens
+  std::string text;               // bytes released; may lag behind the tokens, may end inside a character
+  std::vector<Sampled> logprobs;  // one per token, where asked for
+  // evaluate: a chunk of n prompt tokens from index `first` on. token_logprobs[i] is the log-probability of
+  // prompt token first + i + 1 given those before it; the last chunk has n - 1, as nothing follows its last
+  // token.
   int32_t first = 0;
   std::vector<float> token_logprobs;
-  std::vector<float> rows;              // [n or n + 1 in the last chunk, vocabulary]; row i is for the token after first + i
+  std::vector<float> rows;  // [n, vocabulary], where asked for; row i is for the token after first + i
   FinishReason finish = FinishReason::none;  // not none: the request's last event
-  std::optional<std::string> stop;      // the stop string that ended it, if one did
-  Usage usage;                          // complete in the last event
-  std::optional<Error> error;           // finish == error
+  std::optional<std::string> stop;           // the stop string that ended it, if one did
+  Usage usage;                               // complete in the last event
+  std::optional<Error> error;                // finish == error
 };
 
 // Receives events on the engine's thread; must not block for long, must not throw.
@@ -83,7 +85,7 @@ struct EngineInfo {
   int32_t max_queue;
   int32_t max_batch_tokens;
   KvType kv_type_k, kv_type_v;
-  uint64_t kv_bytes;           // reserved for the cache; pages are touched as tokens arrive
+  uint64_t kv_bytes;  // reserved for the cache; pages are touched as tokens arrive
   uint64_t activation_bytes;
 };
 
@@ -96,8 +98,8 @@ class Engine {
   // Cancels all requests, waits for the step in progress, ends the thread. No event comes after it returns.
   virtual ~Engine() = default;
 
-  // Checks and queues a request; its events carry the id returned. Errors: invalid_argument, token_out_of_range,
-  // context_overflow, queue_full.
+  // Checks and queues a request; its events carry the id returned. Errors: invalid_argument,
+  // token_out_of_range, context_overflow, queue_full.
   virtual uint64_t submit(RequestSpec spec) = 0;
   // Ends a request within a step (finish == cancelled). Unknown ids are ignored: it may just have ended.
   virtual void cancel(uint64_t request) = 0;

@@ -45,20 +45,22 @@ class WeightStore;  // the process-wide shared weights of one file in one layout
 
 class Model {
  public:
-  // Opens the file, checks and binds everything, and reads the weights (or shares those another model of the same
-  // file in this process holds). Blocking; call it on a thread of its own. Errors: those of GgufFile and Backend,
-  // unsupported_architecture, model_invalid, aborted.
+  // Opens the file, checks and binds everything, and reads the weights (or shares those another model of the
+  // same file in this process holds). Blocking; call it on a thread of its own. Errors: those of GgufFile and
+  // Backend, unsupported_architecture, model_invalid, aborted.
   static std::unique_ptr<Model> load(const ModelOptions& options, const LoadControl& control);
   ~Model();
 
   const GgufFile& file() const { return *file_; }
   const HyperParameters& hyper() const { return hyper_; }
   Backend& backend() const { return *backend_; }
-  uint64_t parameters() const { return parameters_; }      // elements of all tensors
-  uint64_t weight_bytes() const;                           // memory the weights hold, shared or not
+  uint64_t parameters() const { return parameters_; }  // elements of all tensors
+  uint64_t weight_bytes() const;                       // memory the weights hold, shared or not
+  // Throws file_changed where a mapped file has become shorter, so that results are void.
+  void check_file() const;
   const Weight* token_embedding = nullptr;
   const Weight* output_norm = nullptr;
-  const Weight* output = nullptr;                          // the token embedding itself where tied
+  const Weight* output = nullptr;  // the token embedding itself where tied
   std::vector<LayerWeights> layers;
 
  private:

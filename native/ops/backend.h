@@ -2,8 +2,8 @@
 // written once over this interface; a backend brings memory, weights in its own layout, and the ops.
 //
 // All activations are float32, row-major, contiguous, in memory from `allocate`. Rows are the batch's tokens.
-// Ops may run asynchronously; `synchronize` waits for all of them. Ops are called from one thread at a time (the
-// engine's) and validate nothing: shapes were checked when the model was bound.
+// Ops may run asynchronously; `synchronize` waits for all of them. Ops are called from one thread at a time
+// (the engine's) and validate nothing: shapes were checked when the model was bound.
 #pragma once
 
 #include <atomic>
@@ -24,10 +24,10 @@ enum class KvType : uint8_t { f32, f16, q8_0 };
 
 // What the model will do with a weight, so that the backend keeps it in one fitting layout.
 enum class WeightUse : uint8_t {
-  vector,           // norm gains, biases: float32 [cols]
-  matrix,           // linear layers
-  lookup,           // token embedding rows
-  matrix_and_lookup // a token embedding that is the output head too
+  vector,            // norm gains, biases: float32 [cols]
+  matrix,            // linear layers
+  lookup,            // token embedding rows
+  matrix_and_lookup  // a token embedding that is the output head too
 };
 
 // A weight in a backend's own layout. matrix: [rows, cols], vector: rows = 1.
@@ -36,14 +36,15 @@ class Weight {
   virtual ~Weight() = default;
   int64_t rows = 0;
   int64_t cols = 0;
-  uint64_t bytes = 0;  // memory it holds itself; 0 where it only points into a mapped file
+  uint64_t bytes = 0;                // memory it holds itself; 0 where it only points into a mapped file
+  std::shared_ptr<Mapping> mapping;  // that file's mapping; null where nothing is mapped
 };
 
 // How a load reports and is stopped. Both are called from loading threads.
 struct LoadControl {
-  const std::atomic<bool>* cancelled = nullptr;           // may be null
-  std::function<void(uint64_t bytes)> progress;           // file bytes done since the last call; may be empty
-  void check() const;                                     // throws Code::aborted once cancelled
+  const std::atomic<bool>* cancelled = nullptr;  // may be null
+  std::function<void(uint64_t bytes)> progress;  // file bytes done since the last call; may be empty
+  void check() const;                            // throws Code::aborted once cancelled
   void report(uint64_t bytes) const {
     if (progress) progress(bytes);
   }
@@ -71,29 +72,29 @@ struct SequenceSlice {
   int32_t row;       // its first row in the batch
   int32_t count;     // rows
   int32_t position;  // absolute position of the first row
-  // [groups] block tables: entry b of a table names the pool block that holds positions 32b … 32b + 31, or is -1
-  // where a sliding window has given the block back.
+  // [groups] block tables: entry b of a table names the pool block that holds positions 32b … 32b + 31, or is
+  // -1 where a sliding window has given the block back.
   const int32_t* const* tables;
 };
 
 // One step's work: chunks of prompts and single tokens of several sequences together.
 struct Batch {
-  std::span<const int32_t> tokens;       // [rows]
-  std::span<const int32_t> positions;    // [rows]
+  std::span<const int32_t> tokens;     // [rows]
+  std::span<const int32_t> positions;  // [rows]
   std::span<const SequenceSlice> slices;
-  std::span<const int32_t> outputs;      // rows whose logits are wanted, ascending
+  std::span<const int32_t> outputs;  // rows whose logits are wanted, ascending
   int64_t rows() const { return int64_t(tokens.size()); }
 };
 
 // Layers with one kind of KV cache and one block table per sequence.
 struct KvGroupSpec {
-  int32_t layers;      // cached layers in the group
+  int32_t layers;  // cached layers in the group
   int32_t kv_heads;
   int32_t head_dim_k;
   int32_t head_dim_v;
   KvType type_k;
   KvType type_v;
-  int32_t window;      // 0: full attention; else a token sees itself and window - 1 tokens before it
+  int32_t window;  // 0: full attention; else a token sees itself and window - 1 tokens before it
 };
 
 // The memory of a group's blocks, in the backend's layout.
@@ -117,12 +118,16 @@ class Backend {
   virtual const char* name() const = 0;         // "cpu", "reference"
   virtual std::string description() const = 0;  // for people: "cpu (AVX-512 VNNI), 2 threads"
 
+  // Names the layout of its weights: backends of equal layout (whatever their threads or instruction set) can
+  // share them within a process.
+  virtual std::string layout() const = 0;
+
   // Zeroed memory for activations, aligned to 64 bytes; throws out_of_memory.
   virtual float* allocate(uint64_t floats) = 0;
   virtual void release(float* memory) = 0;
 
-  // Reads a tensor into this backend's layout. Keeps nothing of the file mapped unless the backend was made to
-  // compute from mapped files. Errors: file_changed, file_read, out_of_memory, aborted, model_invalid.
+  // Reads a tensor into this backend's layout. Keeps nothing of the file mapped unless the backend was made
+  // to compute from mapped files. Errors: file_changed, file_read, out_of_memory, aborted, model_invalid.
   virtual std::unique_ptr<Weight> load(const GgufFile& file, const TensorInfo& tensor, WeightUse use,
                                        const LoadControl& control) = 0;
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvGroupSpec& spec, int32_t blocks) = 0;
@@ -133,13 +138,15 @@ class Backend {
   virtual void rms_norm(const float* x, const Weight& gain, float eps, int64_t rows, float* out) = 0;
   // All projections share x [rows, cols].
   virtual void linear(const float* x, int64_t rows, std::span<const Projection> outs, Place place) = 0;
-  // table [rows, dims]: cos then sin of positions[r] * inverse_frequencies[i], i < dims / 2, times `magnitude`.
+  // table [rows, dims]: cos then sin of positions[r] * inverse_frequencies[i], i < dims / 2, times
+  // `magnitude`.
   virtual void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
                           float magnitude, float* table) = 0;
   // Rotates the first `dims` of every head of x [rows, heads, head_dim] in place.
   virtual void rope(float* x, const float* table, int64_t rows, int32_t heads, int32_t head_dim, int32_t dims,
                     RopeStyle style) = 0;
-  // Rounds k [rows, kv_heads, head_dim_k] and v [rows, kv_heads, head_dim_v] to the cache's types and stores them.
+  // Rounds k [rows, kv_heads, head_dim_k] and v [rows, kv_heads, head_dim_v] to the cache's types and stores
+  // them.
   virtual void kv_store(KvPool& pool, int32_t layer, int32_t group, const float* k, const float* v,
                         const Batch& batch) = 0;
   // Causal attention of q [rows, heads, head_dim_k] over the cache; out [rows, heads, head_dim_v].
@@ -153,15 +160,20 @@ class Backend {
   virtual void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) = 0;
   // x = cap * tanh(x / cap)
   virtual void softcap(float* x, int64_t count, float cap) = 0;
-  // Waits for all ops; results of `allocate`d memory can then be read. Throws what an op failed with.
+
+  // A step brackets the ops of one forward pass, so that compute threads wait for the next op without
+  // sleeping.
+  virtual void begin_step() = 0;
+  virtual void end_step() = 0;
+  // Waits for all ops; results in `allocate`d memory can then be read. Throws what an op failed with.
   virtual void synchronize() = 0;
 };
 
 struct CpuOptions {
-  int32_t threads = 0;             // 0: as many as the process may use
-  std::string instruction_set;     // empty: the best this machine has; else "avx2", "avx512vnni", …
-  bool repack = true;              // false: compute from the mapped file
-  bool lock_memory = false;        // keep weights from being swapped out; memory_lock where refused
+  int32_t threads = 0;          // 0: as many as the process may use
+  std::string instruction_set;  // empty: the best this machine has; else "avx2", "avx512vnni", …
+  bool repack = true;           // false: compute from the mapped file
+  bool lock_memory = false;     // keep weights from being swapped out; memory_lock where refused
 };
 
 // Plain C++ in float32 throughout; what everything else is measured against.

@@ -39,12 +39,12 @@ void check_eq(const A& a, const B& b, const char* text, const char* file, int li
 
 }  // namespace inhouse::test
 
-#define TEST(name)                                                                               \
-  static void test_##name();                                                                     \
-  static const bool added_##name = ::inhouse::test::add(__FILE__, #name, &test_##name);          \
+#define TEST(name)                                                                      \
+  static void test_##name();                                                            \
+  static const bool added_##name = ::inhouse::test::add(__FILE__, #name, &test_##name); \
   static void test_##name()
-#define CHECK(condition)                                                                         \
-  do {                                                                                           \
-    if (!(condition)) ::inhouse::test::fail(__FILE__, __LINE__, "CHECK(" #condition ")");        \
+#define CHECK(condition)                                                                  \
+  do {                                                                                    \
+    if (!(condition)) ::inhouse::test::fail(__FILE__, __LINE__, "CHECK(" #condition ")"); \
   } while (0)
 #define CHECK_EQ(a, b) ::inhouse::test::check_eq((a), (b), #a " == " #b, __FILE__, __LINE__)

@@ -21,7 +21,8 @@ int main(int argc, char** argv) {
     } catch (const std::exception& e) {
       fail(c.file, 0, std::string(c.name) + " threw: " + e.what());
     }
-    std::printf("%s %.*s.%s\n", failures() == before ? "ok  " : "FAIL", int(file.size()), file.data(), c.name);
+    std::printf("%s %.*s.%s\n", failures() == before ? "ok  " : "FAIL", int(file.size()), file.data(),
+                c.name);
   }
   std::printf("%d run, %d failed checks\n", ran, failures());
   return failures() != 0 || ran == 0;

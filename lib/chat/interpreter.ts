@@ -1,0 +1,351 @@
+import { type Environment, Interpreter } from "./jinja.js";
+
+import { limitError, templateLimits } from "./limits.js";
+import {
+  childScope,
+  display,
+  equal,
+  isList,
+  isMap,
+  isNamespace,
+  isString,
+  makeBoolean,
+  makeFunction,
+  makeInteger,
+  makeList,
+  makeMap,
+  makeString,
+  makeUndefined,
+  type StringValue,
+  type Value,
+} from "./values.js";
+
+interface Node {
+  type: string;
+  value?: unknown;
+  operator?: { value: string };
+  left?: Node;
+  right?: Node;
+  object?: Node;
+  property?: Node;
+  callee?: Node;
+  args?: Node[];
+  assignee?: Node;
+}
+interface ForNode extends Node {
+  loopvar: Node;
+  iterable: Node & { lhs?: Node; test?: Node };
+  body: Node[];
+  defaultBlock: Node[];
+}
+
+/** The engine's methods that this class takes over. They are private in its types, so its version is pinned. */
+interface Engine {
+  evaluate(node: Node | undefined, scope: Environment): Value;
+  evaluateBlock(nodes: Node[], scope: Environment): Value;
+  evaluateBinaryExpression(node: Node, scope: Environment): Value;
+  evaluateIdentifier(node: Node, scope: Environment): Value;
+  evaluateMemberExpression(node: Node, scope: Environment): Value;
+  evaluateArguments(nodes: Node[], scope: Environment): [Value[], Map<string, Value>];
+  evaluateFor(node: ForNode, scope: Environment): Value;
+  evaluateSet(node: Node, scope: Environment): Value;
+  applyFilter(operand: Value, filter: Node, scope: Environment): Value;
+}
+const BaseInterpreter = Interpreter as unknown as new (scope: Environment) => Engine;
+
+/** Nodes whose results are new values, and not other nodes' results handed on. */
+const producers = new Set(["BinaryExpression", "CallExpression", "FilterExpression", "CallStatement"]);
+/** Thrown by `{% break %}` and `{% continue %}`, caught by the loop around them. */
+class LoopControl {
+  /** What the iteration printed before it was left. */
+  text = "";
+  constructor(readonly type: "Break" | "Continue") {}
+}
+
+/** A node that stands for a value which has been computed already. */
+const known = (value: Value): Node => ({ type: "Known", value });
+
+const statements = new Set(["Set", "Macro", "Comment"]);
+
+/**
+ * The template engine with two additions: every value it makes is measured against the limits before the next is
+ * made from it, and a few places where it leaves Python's jinja2 follow jinja2.
+ */
+export class BoundedInterpreter extends BaseInterpreter {
+  #steps = 0;
+  #produced = 0;
+  readonly #limit: number;
+  readonly #sizes = new WeakMap<Value, number>();
+  /** The check that the filter being applied wants for its arguments. */
+  #checkArguments: ((args: Value[]) => void) | undefined;
+
+  /** `inputLength`: characters of the data given to the template, which its values may add to the limit. */
+  constructor(scope: Environment, inputLength: number) {
+    super(scope);
+    this.#limit = templateLimits.valueLength + 4 * inputLength;
+  }
+
+  override evaluate(node: Node | undefined, scope: Environment): Value {
+    if (++this.#steps > templateLimits.steps) throw limitError(`more than ${templateLimits.steps} steps`);
+    if (node === undefined || node === null) return makeUndefined();
+    let value: Value;
+    if (node.type === "TupleLiteral") {
+      // As a list: the engine neither unpacks its tuples in loops nor writes them as JSON.
+      value = makeList((node.value as Node[]).map((item) => this.evaluate(item, scope)));
+    } else if (node.type === "Known") {
+      return node.value as Value;
+    } else if (node.type === "Break" || node.type === "Continue") {
+      throw new LoopControl(node.type);
+    } else {
+      value = super.evaluate(node, scope);
+    }
+    const size = this.#measure(value);
+    if (producers.has(node.type)) this.#spend(size);
+    return value;
+  }
+
+  override evaluateBlock(nodes: Node[], scope: Environment): Value {
+    let text = "";
+    for (const node of nodes) {
+      let value: Value;
+      try {
+        value = this.evaluate(node, scope);
+      } catch (error) {
+        if (error instanceof LoopControl) error.text = text + error.text;
+        throw error;
+      }
+      if (!statements.has(node.type)) text += display(value);
+      if (text.length > this.#limit) this.#tooLong();
+    }
+    return makeString(text);
+  }
+
+  override evaluateBinaryExpression(node: Node, scope: Environment): Value {
+    const operator = node.operator?.value;
+    if (operator !== "==" && operator !== "!=" && operator !== "~") {
+      return super.evaluateBinaryExpression(node, scope);
+    }
+    const left = this.evaluate(node.left, scope);
+    const right = this.evaluate(node.right, scope);
+    if (operator === "~") return makeString(display(left) + display(right));
+    return makeBoolean(equal(left, right) === (operator === "=="));
+  }
+
+  /** As the engine's, which mistakes the end of the stack for a missing variable. */
+  override evaluateIdentifier(node: Node, scope: Environment): Value {
+    for (let at: Environment | undefined = scope; at !== undefined; at = at.parent) {
+      const value = at.variables.get(node.value as string);
+      if (value !== undefined) return value;
+    }
+    return makeUndefined();
+  }
+
+  override evaluateMemberExpression(node: Node, scope: Environment): Value {
+    const object = this.evaluate(node.object, scope);
+    const member = super.evaluateMemberExpression({ ...node, object: known(object) }, scope);
+    const name = node.property?.value as string;
+    if (!isString(object) || !["replace", "strip", "lstrip", "rstrip"].includes(name)) return member;
+    if (member.type !== "FunctionValue") return member;
+    const call = (member as ReturnType<typeof makeFunction>).value;
+    return makeFunction((args, caller) => {
+      if (name === "replace") this.#checkReplace(object, args);
+      else if (isString(args[0])) return makeString(strip(object.value, args[0].value, name));
+      return call(args, caller);
+    });
+  }
+
+  override evaluateArguments(nodes: Node[], scope: Environment): [Value[], Map<string, Value>] {
+    const check = this.#checkArguments;
+    this.#checkArguments = undefined;
+    if (nodes.filter((node) => node.type === "SpreadExpression").length > 8) {
+      throw limitError("more than 8 lists unpacked in one call");
+    }
+    const result = super.evaluateArguments(nodes, scope);
+    check?.([...result[0], ...result[1].values()]);
+    return result;
+  }
+
+  /** As the engine's, but an iteration's assignments end with it, and text and undefined values can be walked. */
+  override evaluateFor(node: ForNode, scope: Environment): Value {
+    const select = node.iterable.type === "SelectExpression" ? node.iterable : undefined;
+    const iterable = this.evaluate(select ? select.lhs : node.iterable, scope);
+    let items: Value[];
+    if (isList(iterable)) items = iterable.value;
+    else if (isMap(iterable)) items = Array.from(iterable.value.keys(), makeString);
+    else if (isString(iterable)) items = Array.from(iterable.value, makeString);
+    else if (iterable.type === "UndefinedValue") items = [];
+    else throw new Error(`Cannot loop over ${iterable.type}`);
+    if (select) {
+      items = items.filter((item) => {
+        const inner = childScope(scope);
+        bindLoopVariables(node.loopvar, item, inner);
+        return this.evaluate(select.test, inner).__bool__().value;
+      });
+    }
+    let text = "";
+    for (const [i, item] of items.entries()) {
+      const inner = childScope(scope);
+      const loop = makeMap([
+        ["index", makeInteger(i + 1)],
+        ["index0", makeInteger(i)],
+        ["revindex", makeInteger(items.length - i)],
+        ["revindex0", makeInteger(items.length - i - 1)],
+        ["first", makeBoolean(i === 0)],
+        ["last", makeBoolean(i === items.length - 1)],
+        ["length", makeInteger(items.length)],
+      ]);
+      inner.setVariable("loop", loop as never);
+      if (i > 0) loop.value.set("previtem", items[i - 1]!);
+      if (i + 1 < items.length) loop.value.set("nextitem", items[i + 1]!);
+      loop.value.set(
+        "cycle",
+        makeFunction((args) => args[i % args.length] ?? makeUndefined()),
+      );
+      bindLoopVariables(node.loopvar, item, inner);
+      try {
+        text += this.evaluateBlock(node.body, inner).value as string;
+      } catch (error) {
+        if (!(error instanceof LoopControl)) throw error;
+        text += error.text;
+        if (error.type === "Break") break;
+      }
+      if (text.length > this.#limit) this.#tooLong();
+    }
+    return items.length > 0 ? makeString(text) : this.evaluateBlock(node.defaultBlock, scope);
+  }
+
+  override evaluateSet(node: Node, scope: Environment): Value {
+    const result = super.evaluateSet(node, scope);
+    if (node.assignee?.type === "MemberExpression") this.#measure(this.evaluate(node.assignee.object, scope));
+    return result;
+  }
+
+  override applyFilter(operand: Value, filter: Node, scope: Environment): Value {
+    const name = (filter.type === "CallExpression" ? filter.callee?.value : filter.value) as string;
+    const plain = this.#applyLikePython(operand, name, filter, scope);
+    if (plain !== undefined) return plain;
+    if (name === "join" && isList(operand)) {
+      // The engine joins the raw values; jinja2 joins what would be printed.
+      operand = makeList(operand.value.map((item) => (isString(item) ? item : makeString(display(item)))));
+    }
+    this.#checkArguments = (args) => {
+      if (name === "replace" && isString(operand)) this.#checkReplace(operand, args);
+      for (const value of args) {
+        if (name === "join" && isString(value)) {
+          const items = (operand.value as Value[] | string).length;
+          if (items * value.value.length > this.#limit) this.#tooLong();
+        } else if (["indent", "tojson"].includes(name) && value.type === "IntegerValue") {
+          if ((value.value as number) > 1000) throw limitError(`an indentation of ${String(value.value)}`);
+        }
+      }
+    };
+    try {
+      return super.applyFilter(operand, filter, scope) ?? makeUndefined();
+    } finally {
+      this.#checkArguments = undefined;
+    }
+  }
+
+  /** Filters on types that the engine refuses and jinja2 takes; undefined where the engine does as well. */
+  #applyLikePython(operand: Value, name: string, filter: Node, scope: Environment): Value | undefined {
+    if (name === "string") return makeString(display(operand));
+    if (name === "trim") {
+      const [args] =
+        filter.type === "CallExpression" ? this.evaluateArguments(filter.args ?? [], scope) : [[]];
+      return makeString(strip(display(operand), isString(args[0]) ? args[0].value : undefined, "strip"));
+    }
+    if (name === "list" && isString(operand)) return makeList(Array.from(operand.value, makeString));
+    if (name === "list" && isMap(operand)) return makeList(Array.from(operand.value.keys(), makeString));
+    if (operand.type === "UndefinedValue") {
+      if (["length", "count"].includes(name)) return makeInteger(0);
+      if (["list", "items", "map", "selectattr", "rejectattr", "sort", "reverse", "unique"].includes(name)) {
+        return makeList([]);
+      }
+      if (["join", "lower", "upper", "title", "capitalize"].includes(name)) return makeString("");
+      if (["first", "last"].includes(name)) return makeUndefined();
+    }
+    if (isString(operand) && ["first", "last", "reverse"].includes(name)) {
+      const characters = Array.from(operand.value);
+      if (name === "reverse") return makeString(characters.reverse().join(""));
+      return makeString(characters.at(name === "first" ? 0 : -1) ?? "");
+    }
+    if (name === "count" && (isList(operand) || isString(operand))) return makeInteger(operand.value.length);
+    return undefined;
+  }
+
+  #checkReplace(operand: StringValue, args: Value[]): void {
+    const [from, to] = args;
+    if (!isString(from) || !isString(to)) return;
+    let found = operand.value.length + 1;
+    if (from.value !== "") {
+      found = 0;
+      for (let at = operand.value.indexOf(from.value); at >= 0; ++found) {
+        at = operand.value.indexOf(from.value, at + from.value.length);
+      }
+    }
+    if (operand.value.length + found * to.value.length > this.#limit) this.#tooLong();
+  }
+
+  /** Characters that a value has when written out. Lists and mappings never change, so theirs are kept. */
+  #measure(value: Value): number {
+    let size = 8;
+    if (isString(value)) {
+      size = value.value.length;
+    } else if (isList(value)) {
+      const known = this.#sizes.get(value);
+      if (known !== undefined) return known;
+      size = 2;
+      for (const item of value.value) size += this.#measureInside(item) + 4;
+      this.#sizes.set(value, size);
+    } else if (isMap(value)) {
+      const known = this.#sizes.get(value);
+      if (known !== undefined) return known;
+      size = 2;
+      for (const [key, item] of value.value) size += key.length + this.#measureInside(item) + 8;
+      this.#sizes.set(value, size);
+    } else if (isNamespace(value)) {
+      size = 2;
+      for (const [key, item] of value.value) size += key.length + this.#measureInside(item) + 8;
+    }
+    if (size > this.#limit) this.#tooLong();
+    return size;
+  }
+
+  /** A namespace can change after it was put somewhere, so it counts as the most that a few of them may have. */
+  #measureInside(value: Value): number {
+    return isNamespace(value) ? this.#limit / 16 : this.#measure(value);
+  }
+
+  #spend(size: number): void {
+    this.#produced += size;
+    if (this.#produced > templateLimits.totalValues * this.#limit) {
+      throw limitError(`its values exceed ${templateLimits.totalValues * this.#limit} characters together`);
+    }
+  }
+
+  #tooLong(): never {
+    throw limitError(`a value or the output exceeds ${this.#limit} characters`);
+  }
+}
+
+function bindLoopVariables(target: Node, item: Value, scope: Environment): void {
+  if (target.type !== "TupleLiteral") {
+    scope.setVariable(target.value as string, item as never);
+    return;
+  }
+  const names = target.value as Node[];
+  if (!isList(item) || item.value.length !== names.length) {
+    throw new Error(`Cannot unpack ${item.type} into ${names.length} loop variables`);
+  }
+  for (const [i, name] of names.entries()) scope.setVariable(name.value as string, item.value[i] as never);
+}
+
+/** Python's `str.strip` and its one-sided forms, with the characters to remove. */
+function strip(text: string, characters: string | undefined, side: string): string {
+  if (characters === undefined) return text.trim();
+  let start = 0;
+  let end = text.length;
+  if (side !== "rstrip") while (start < end && characters.includes(text[start]!)) ++start;
+  if (side !== "lstrip") while (end > start && characters.includes(text[end - 1]!)) --end;
+  return text.slice(start, end);
+}

@@ -1,0 +1,66 @@
+import { InhouseError } from "../errors.js";
+
+/** Data as templates and JSON know it. */
+export type PlainValue = string | number | boolean | null | PlainValue[] | { [key: string]: PlainValue };
+
+const maxDepth = 64;
+
+function fail(path: string, expected: string, value: unknown): never {
+  const got = value === null ? "null" : Array.isArray(value) ? "an array" : `a value of type ${typeof value}`;
+  throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: expected ${expected}, got ${got}`);
+}
+
+/** A copy of `value` as plain data, without what JSON leaves out. `path` names it in errors. */
+export function toPlain(value: unknown, path: string, depth = 0): PlainValue {
+  if (depth > maxDepth) {
+    throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: nested deeper than ${maxDepth} levels`);
+  }
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return value;
+    case "number":
+      if (!Number.isFinite(value)) fail(path, "a finite number", value);
+      return value;
+    case "object": {
+      if (value === null) return null;
+      if (Array.isArray(value)) return value.map((item, i) => toPlain(item, `${path}[${i}]`, depth + 1));
+      const { toJSON } = value as { toJSON?: unknown };
+      if (typeof toJSON === "function") return toPlain(toJSON.call(value), path, depth + 1);
+      const copy: Record<string, PlainValue> = Object.create(null) as Record<string, PlainValue>;
+      for (const [key, item] of Object.entries(value)) {
+        if (item !== undefined) copy[key] = toPlain(item, `${path}.${key}`, depth + 1);
+      }
+      return copy;
+    }
+    default:
+      return fail(path, "plain data (text, numbers, lists, objects)", value);
+  }
+}
+
+/**
+ * Checks a conversation: a non-empty array of objects with a `role` (any name; the template decides) and a
+ * `content` text, which may be null beside `tool_calls`. Further fields reach the template as they are.
+ */
+export function checkMessages(messages: unknown): PlainValue[] {
+  if (!Array.isArray(messages)) fail("messages", "an array of { role, content }", messages);
+  if (messages.length === 0) {
+    throw new InhouseError(
+      "ERR_INHOUSE_INVALID_ARGUMENT",
+      "messages: expected at least one message, got none",
+    );
+  }
+  return messages.map((message: unknown, i) => {
+    const path = `messages[${i}]`;
+    if (typeof message !== "object" || message === null || Array.isArray(message)) {
+      fail(path, "an object { role, content }", message);
+    }
+    const { role, content, tool_calls: calls } = message as Record<string, unknown>;
+    if (typeof role !== "string") fail(`${path}.role`, "a string", role);
+    if (role === "")
+      throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}.role: expected a name, got ""`);
+    const mayLack = Array.isArray(calls) && (content === null || content === undefined);
+    if (typeof content !== "string" && !mayLack) fail(`${path}.content`, "a string", content);
+    return toPlain(message, path);
+  });
+}

@@ -1,0 +1,135 @@
+import { Environment, parse, type Program, tokenize } from "./jinja.js";
+
+import { InhouseError } from "../errors.js";
+import { BoundedInterpreter } from "./interpreter.js";
+import { limitError, runGuarded, templateLimits } from "./limits.js";
+import { checkMessages, type PlainValue, toPlain } from "./messages.js";
+import { strftime } from "./strftime.js";
+
+/** What a chat template can be given besides the conversation. */
+export interface RenderOptions {
+  /** End with the opening of an assistant's answer (default true). */
+  addGenerationPrompt?: boolean | undefined;
+  /** Tool definitions, for templates that write them out. None by default. */
+  tools?: readonly unknown[] | undefined;
+  /** Further variables; they cannot replace `messages` and the others above. */
+  variables?: Readonly<Record<string, unknown>> | undefined;
+  /** The time that `strftime_now` tells (default: now). */
+  now?: Date | undefined;
+}
+
+/** The tokens a template may write, as text. */
+export interface TemplateTokens {
+  bosToken?: string | undefined;
+  eosToken?: string | undefined;
+}
+
+/** What `raise_exception` throws: the template's own refusal of a conversation. */
+class Refusal extends Error {}
+
+/**
+ * A model's chat template. Parsed at its first use and kept; parsing and rendering are bounded in time and size,
+ * because a template comes with a file and is as little to be trusted.
+ */
+export class ChatTemplate {
+  readonly source: string;
+  readonly #tokens: TemplateTokens;
+  #program: Program | undefined;
+
+  /** Throws ERR_INHOUSE_TEMPLATE_MISSING without a source, ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long. */
+  constructor(source: string | undefined, tokens: TemplateTokens = {}) {
+    if (source === undefined || source.trim() === "") {
+      throw new InhouseError(
+        "ERR_INHOUSE_TEMPLATE_MISSING",
+        "this model's file has no chat template (tokenizer.chat_template): it is probably a base model. " +
+          "Use complete() with a text prompt (on the command line --raw), or give a template as an option",
+      );
+    }
+    if (source.length > templateLimits.sourceLength) {
+      throw limitError(
+        `its source has ${source.length} characters, at most ${templateLimits.sourceLength} are read`,
+      );
+    }
+    this.source = source;
+    this.#tokens = tokens;
+  }
+
+  /**
+   * The prompt for a conversation. Throws ERR_INHOUSE_INVALID_ARGUMENT for messages of the wrong shape,
+   * ERR_INHOUSE_TEMPLATE_INVALID if the template is broken or refuses the conversation, and
+   * ERR_INHOUSE_TEMPLATE_LIMIT if rendering takes too long or grows too large.
+   */
+  render(messages: unknown, options: RenderOptions = {}): string {
+    const data: Record<string, PlainValue> = {};
+    for (const [name, value] of Object.entries(options.variables ?? {})) {
+      data[name] = toPlain(value, `templateVariables.${name}`);
+    }
+    data.messages = checkMessages(messages);
+    data.add_generation_prompt = options.addGenerationPrompt ?? true;
+    data.bos_token = this.#tokens.bosToken ?? "";
+    data.eos_token = this.#tokens.eosToken ?? "";
+    if (options.tools !== undefined && options.tools.length > 0) data.tools = toPlain(options.tools, "tools");
+    const now = options.now ?? new Date();
+    const inputLength = JSON.stringify(data).length;
+
+    return translateErrors(() =>
+      runGuarded(inputLength, () => {
+        this.#program ??= parse(tokenize(this.source, { lstrip_blocks: true, trim_blocks: true }));
+        const scope = makeScope(data, now);
+        return new BoundedInterpreter(scope, inputLength).evaluate(this.#program, scope).value as string;
+      }),
+    );
+  }
+}
+
+function makeScope(data: Record<string, PlainValue>, now: Date): Environment {
+  const scope = new Environment();
+  for (const [name, value] of Object.entries({ true: true, True: true, false: false, False: false })) {
+    scope.set(name, value);
+  }
+  scope.set("none", null);
+  scope.set("None", null);
+  scope.set("range", range);
+  scope.set("strftime_now", (format: unknown) => strftime(now, String(format)));
+  scope.set("raise_exception", (message: unknown) => {
+    throw new Refusal(String(message));
+  });
+  // In a scope of their own, so that a variable may have the name of a function above.
+  const inner = new Environment(scope);
+  for (const [name, value] of Object.entries(data)) {
+    inner.variables.delete(name);
+    inner.set(name, value);
+  }
+  return inner;
+}
+
+function range(...args: unknown[]): number[] {
+  if (args.length < 1 || args.length > 3 || !args.every(Number.isInteger)) {
+    throw new Error("range() takes one to three whole numbers");
+  }
+  const numbers = args as number[];
+  const [start, stop] = numbers.length === 1 ? [0, numbers[0]!] : [numbers[0]!, numbers[1]!];
+  const step = numbers[2] ?? 1;
+  if (step === 0) throw new Error("range() step must not be zero");
+  const length = Math.max(0, Math.ceil((stop - start) / step));
+  if (length > templateLimits.rangeItems) {
+    throw limitError(`range() of ${length} items, at most ${templateLimits.rangeItems} are made`);
+  }
+  return Array.from({ length }, (_, i) => start + i * step);
+}
+
+function translateErrors<T>(task: () => T): T {
+  try {
+    return task();
+  } catch (error) {
+    if (InhouseError.is(error)) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new InhouseError(
+      "ERR_INHOUSE_TEMPLATE_INVALID",
+      error instanceof Refusal
+        ? `the chat template refuses this conversation: ${reason}`
+        : `the chat template cannot be rendered: ${reason}`,
+      { cause: error },
+    );
+  }
+}

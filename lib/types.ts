@@ -1,0 +1,215 @@
+// The public types of loading, generating and evaluating. Every number's unit and range is given here; values are
+// checked when a call is made and refused with ERR_INHOUSE_INVALID_ARGUMENT.
+
+/** Where a model runs. `"auto"` takes the fastest device present; `"reference"` is plain float32 C++, for checks. */
+export type Device = "auto" | "cpu" | "reference";
+
+/** The number type of cached keys and values. */
+export type KvType = "f32" | "f16" | "q8_0";
+
+/** How far a load is, in bytes of the file. `loaded` never falls; the last call has `loaded === total`. */
+export interface LoadProgress {
+  loaded: number;
+  total: number;
+}
+
+/** A metadata value that can replace one of the file's. */
+export type OverrideValue = string | number | boolean;
+
+/** Options of `loadModel`. */
+export interface LoadOptions {
+  /** Tokens of prompt and answer of one request, 1 … 1,048,576. Default: the trained context, at most 8,192. */
+  contextLength?: number | undefined;
+  /** Default `"auto"`. */
+  device?: Device | undefined;
+  /** Forces the CPU kernels of one instruction set, for example `"avx2"`. Default: the best this machine has. */
+  instructionSet?: string | undefined;
+  /** Compute threads, 1 … 1,024. Default `"auto"`: as many as the process may use. */
+  threads?: number | "auto" | undefined;
+  /** Rearrange weights for speed at load (default true); false computes from the mapped file. */
+  repack?: boolean | undefined;
+  /** Keep the weights from being swapped out (default false). */
+  lockMemory?: boolean | undefined;
+  /** Metadata of the file to replace or add. An existing key keeps its type. */
+  overrides?: Readonly<Record<string, OverrideValue>> | undefined;
+  /** Types of the key/value cache, for both or one by one. Default `"f16"`, on the reference device `"f32"`. */
+  kvType?: KvType | { k?: KvType | undefined; v?: KvType | undefined } | undefined;
+  /** Generations that compute at once, 1 … 1,024; further ones wait. Default 8. */
+  maxConcurrent?: number | undefined;
+  /** Generations that may wait, 0 … 1,000,000; one more is refused with ERR_INHOUSE_QUEUE_FULL. Default 256. */
+  maxQueue?: number | undefined;
+  /** Tokens in one step, 1 … 65,536. Default 512. */
+  maxBatchTokens?: number | undefined;
+  /** Aborts the load, which then rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+  /** Called while weights are read. If it throws, the load stops and rejects with what it threw. */
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** What a loaded model is and what it uses. Memory is in bytes. */
+export interface ModelInfo {
+  /** The file's path, absolute. */
+  path: string;
+  /** Size of the file, all parts of a split one together, in bytes. */
+  fileBytes: number;
+  architecture: string;
+  /** `general.name`, where the file has one. */
+  name: string | undefined;
+  /** Number of weights. */
+  parameters: number;
+  /** The type most weights have, or the file's own label, for example `"Q4_K_M"`. */
+  quantization: string;
+  /** `general.license`, where the file has one. */
+  licence: string | undefined;
+  /** Tokens of prompt and answer that one generation may have. */
+  contextLength: number;
+  /** Tokens of context the model was trained with. */
+  trainedContextLength: number;
+  vocabularySize: number;
+  layers: number;
+  /** Does the file carry a chat template (without one, `chat` throws ERR_INHOUSE_TEMPLATE_MISSING)? */
+  hasChatTemplate: boolean;
+  /** `"cpu"` or `"reference"`. */
+  device: string;
+  /** For people: `"cpu (AVX-512 VNNI), 2 threads"`. */
+  deviceDescription: string;
+  kvType: { k: KvType; v: KvType };
+  maxConcurrent: number;
+  maxQueue: number;
+  maxBatchTokens: number;
+  memory: {
+    /** Held by weights; models of the same file in one process share it. */
+    weights: number;
+    /** Reserved for the key/value cache; pages count as used when tokens arrive. */
+    kv: number;
+    activations: number;
+  };
+}
+
+/** One message of a conversation. Fields beyond these reach the chat template as they are. */
+export interface ChatMessage {
+  role: string;
+  content: string;
+  [field: string]: unknown;
+}
+
+/** Options of one generation besides its sampling settings (see lib/sampling.ts). */
+export interface RequestOptions {
+  /** The most tokens to generate, 0 … 2^31 - 1 (0 only computes the prompt). Default: until the context is full. */
+  maxTokens?: number | undefined;
+  /** Strings that end the text before them: at most 64, each of 1 to 1,024 bytes. */
+  stop?: string | readonly string[] | undefined;
+  /** Further token ids that end the text, besides the file's own. */
+  stopTokens?: readonly number[] | undefined;
+  /** Do not end at the file's stop tokens (default false). */
+  ignoreStopTokens?: boolean | undefined;
+  /** Log-probabilities: true or 0 for each drawn token's, n ≤ 100 for the n best alternatives too. */
+  logprobs?: boolean | number | undefined;
+  /** Aborts: iteration and `result()` then reject with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of `complete` for a text prompt; a list of token ids is taken as it is. */
+export interface PromptOptions {
+  /** Begin with the token that begins a text, BOS. Default: what the file says. */
+  addSpecialTokens?: boolean | undefined;
+  /** Read names of control tokens in the prompt, such as `<|im_end|>`, as these tokens (default false). */
+  parseSpecialTokens?: boolean | undefined;
+}
+
+/** Options of `chat`. */
+export interface TemplateOptions {
+  /** A Jinja template to use in place of the file's. */
+  template?: string | undefined;
+  /** Further variables for the template. */
+  templateVariables?: Readonly<Record<string, unknown>> | undefined;
+  /** Tool definitions, for templates that write them out. */
+  tools?: readonly unknown[] | undefined;
+  /** End the prompt with the opening of an assistant's message (default true). */
+  addGenerationPrompt?: boolean | undefined;
+}
+
+/** The natural logarithm of a token's probability, in the model's own distribution. */
+export interface TokenLogprob {
+  token: number;
+  logprob: number;
+}
+
+/** A drawn token's log-probability and, best first, the best alternatives asked for. */
+export interface SampledLogprob extends TokenLogprob {
+  top: TokenLogprob[];
+}
+
+/** A piece of a generation's text. `tokens` are those drawn since the last delta; `text` never splits a character. */
+export interface TextDelta {
+  type: "text";
+  text: string;
+  tokens: number[];
+  logprobs?: SampledLogprob[];
+}
+
+/** What a generation yields. Further types may come; skip those not known. */
+export type Delta = TextDelta;
+
+/** `"stop"`: a stop token or string; `"length"`: maxTokens or the context's end; `"cancelled"`: by the reader. */
+export type FinishReason = "stop" | "length" | "cancelled";
+
+export interface Usage {
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/** Milliseconds, and tokens per second of the phase (0 where it did not happen). */
+export interface Timings {
+  /** From the call to the first step that carries the request, tokenizing included. */
+  queueMs: number;
+  /** From then to the first token. */
+  promptMs: number;
+  /** From the first token to the last. */
+  decodeMs: number;
+  promptTokensPerSecond: number;
+  /** Of the tokens after the first. */
+  decodeTokensPerSecond: number;
+  /** From the call to the first token's arrival in JavaScript; 0 without any. */
+  timeToFirstTokenMs: number;
+}
+
+/** All of a generation, once it has ended. */
+export interface GenerationResult {
+  text: string;
+  tokens: number[];
+  finishReason: FinishReason;
+  /** The stop string that ended the text, if one did. */
+  stopSequence?: string;
+  usage: Usage;
+  timings: Timings;
+  /** The seed used; the same one gives the same text. */
+  seed: number;
+  /** One per token, where asked for. */
+  logprobs?: SampledLogprob[];
+}
+
+/** Rows of log-probabilities, given to `onRows` in order. */
+export interface EvaluateRows {
+  /** Index of the first row; row i is the distribution of the token after token i. */
+  first: number;
+  count: number;
+  /** Natural logarithms, [count, vocabularySize]. */
+  rows: Float32Array;
+}
+
+/** Options of `evaluate`. */
+export interface EvaluateOptions {
+  /** Receives the log-probabilities of the whole vocabulary. The model waits until what it returns has settled. */
+  onRows?: ((rows: EvaluateRows) => void | Promise<void>) | undefined;
+  /** Aborts: the promise then rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** How likely a model finds a list of tokens. */
+export interface EvaluateResult {
+  /** logprobs[i] is the natural logarithm of the probability of token i + 1 given those before; [tokens - 1]. */
+  logprobs: Float32Array;
+  usage: Usage;
+  timings: Pick<Timings, "queueMs" | "promptMs" | "promptTokensPerSecond">;
+}

@@ -1,0 +1,176 @@
+#include "native/addon/engine.h"
+
+#include <climits>
+
+#include "native/addon/arguments.h"
+#include "native/addon/environment.h"
+
+namespace inhouse::addon {
+namespace {
+
+constexpr int64_t kMaxRequest = int64_t{1} << 53;
+
+uint64_t request_argument(const Napi::CallbackInfo& info) {
+  return uint64_t(integer_argument(info, 0, 0, kMaxRequest));
+}
+
+const char* kv_name(KvType type) {
+  switch (type) {
+    case KvType::f32:
+      return "f32";
+    case KvType::f16:
+      return "f16";
+    case KvType::q8_0:
+      return "q8_0";
+  }
+  return "f16";
+}
+
+SamplingParams read_sampling(Napi::Object object) {
+  SamplingParams params;
+  const auto real = [&](const char* name) { return float(number_field(object, name)); };
+  const auto whole = [&](const char* name) { return int32_t(integer_field(object, name, INT_MIN, INT_MAX)); };
+  params.temperature = real("temperature");
+  params.top_k = whole("topK");
+  params.top_p = real("topP");
+  params.min_p = real("minP");
+  params.typical_p = real("typicalP");
+  params.top_n_sigma = real("topNSigma");
+  params.repeat_penalty = real("repeatPenalty");
+  params.frequency_penalty = real("frequencyPenalty");
+  params.presence_penalty = real("presencePenalty");
+  params.penalty_last_n = whole("penaltyLastN");
+  params.dry_multiplier = real("dryMultiplier");
+  params.dry_base = real("dryBase");
+  params.dry_allowed_length = whole("dryAllowedLength");
+  params.dry_penalty_last_n = whole("dryPenaltyLastN");
+  const Napi::Array breakers = array_field(object, "dryBreakers");
+  for (uint32_t i = 0; i < breakers.Length(); ++i)
+    params.dry_breakers.push_back(int32_elements(breakers[i], "dryBreakers"));
+  params.xtc_probability = real("xtcProbability");
+  params.xtc_threshold = real("xtcThreshold");
+  params.seed = bigint_field(object, "seed");
+  const auto tokens = int32_elements(object.Get("logitBiasTokens"), "logitBiasTokens");
+  const Napi::Array biases = array_field(object, "logitBiases");
+  if (biases.Length() != tokens.size())
+    throw Error(Code::invalid_argument, "logitBiases must have one number per token");
+  for (uint32_t i = 0; i < tokens.size(); ++i) {
+    const Napi::Value bias = biases[i];
+    if (!bias.IsNumber()) throw Error(Code::invalid_argument, "logitBiases must be numbers");
+    params.logit_bias.emplace_back(tokens[i], float(bias.As<Napi::Number>().DoubleValue()));
+  }
+  return params;
+}
+
+RequestSpec read_spec(const Napi::CallbackInfo& info) {
+  RequestSpec spec;
+  spec.prompt = int32_elements(info[0], "prompt");
+  const Napi::Object object = object_argument(info, 1);
+  spec.evaluate = bool_field(object, "evaluate");
+  spec.evaluate_rows = bool_field(object, "evaluateRows");
+  if (spec.evaluate) return spec;
+  spec.sampling = read_sampling(object.Get("sampling").As<Napi::Object>());
+  spec.max_tokens = int32_t(integer_field(object, "maxTokens", -1, INT_MAX));
+  spec.stop = strings_field(object, "stop");
+  spec.stop_tokens = int32_elements(object.Get("stopTokens"), "stopTokens");
+  spec.top_logprobs = int32_t(integer_field(object, "topLogprobs", -1, 100));
+  return spec;
+}
+
+}  // namespace
+
+Napi::Function EngineObject::define(Napi::Env env) {
+  return DefineClass(
+      env, "NativeEngine",
+      {InstanceMethod<&EngineObject::describe>("describe"), InstanceMethod<&EngineObject::submit>("submit"),
+       InstanceMethod<&EngineObject::cancel>("cancel"),
+       InstanceMethod<&EngineObject::acknowledge>("acknowledge"), InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::dispose>("dispose")});
+}
+
+Napi::Value EngineObject::wrap(Napi::Env env, std::shared_ptr<Session> session) {
+  const Napi::Object object = Environment::of(env).engine_class.New({});
+  Unwrap(object)->session_ = std::move(session);
+  return object;
+}
+
+EngineObject::EngineObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<EngineObject>(info), callbacks_(Environment::of(info.Env()).callbacks) {}
+
+EngineObject::~EngineObject() {
+  if (!session_) return;
+  session_->stop();
+  session_->closed_all(Env());
+  callbacks_->drop(session_->events_callback());
+}
+
+Session& EngineObject::session() const {
+  if (!session_) throw Error(Code::disposed, "this object was not made by createEngine");
+  return *session_;
+}
+
+Napi::Value EngineObject::describe(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const EngineInfo engine = session().engine()->info();
+    auto object = Napi::Object::New(env);
+    object.Set("contextLength", Napi::Number::New(env, engine.context_length));
+    object.Set("maxConcurrent", Napi::Number::New(env, engine.max_concurrent));
+    object.Set("maxQueue", Napi::Number::New(env, engine.max_queue));
+    object.Set("maxBatchTokens", Napi::Number::New(env, engine.max_batch_tokens));
+    object.Set("kvTypeK", Napi::String::New(env, kv_name(engine.kv_type_k)));
+    object.Set("kvTypeV", Napi::String::New(env, kv_name(engine.kv_type_v)));
+    object.Set("kvBytes", Napi::Number::New(env, double(engine.kv_bytes)));
+    object.Set("activationBytes", Napi::Number::New(env, double(engine.activation_bytes)));
+    return object;
+  });
+}
+
+Napi::Value EngineObject::submit(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto engine = session().engine();
+    const uint64_t request = engine->submit(read_spec(info));
+    session().opened(info.Env(), request);
+    return Napi::Number::New(info.Env(), double(request));
+  });
+}
+
+Napi::Value EngineObject::cancel(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    session().engine()->cancel(request_argument(info));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::acknowledge(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    session().drop_rows(request_argument(info));
+    session().engine()->acknowledge(request_argument(info));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::rows(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto from = integer_argument(info, 1, 0, INT_MAX);
+    const auto count = integer_argument(info, 2, 0, INT_MAX);
+    return session().rows(info.Env(), request_argument(info), size_t(from), size_t(count));
+  });
+}
+
+Napi::Value EngineObject::dispose(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    session();
+    run_task(
+        info.Env(), function_argument(info, 0),
+        [session = session_, engine = session_->take_engine()]() mutable { engine.reset(); },
+        [session = session_](Napi::Env env) {
+          session->closed_all(env);
+          Environment::of(env).callbacks->drop(session->events_callback());
+          return env.Undefined();
+        });
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace inhouse::addon

@@ -1,0 +1,36 @@
+// An engine as JavaScript holds it.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "native/addon/environment.h"
+#include "native/addon/session.h"
+
+namespace inhouse::addon {
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value wrap(Napi::Env env, std::shared_ptr<Session> session);
+  explicit EngineObject(const Napi::CallbackInfo& info);
+  ~EngineObject() override;
+
+ private:
+  // {contextLength, maxConcurrent, maxQueue, maxBatchTokens, kvTypeK, kvTypeV, kvBytes, activationBytes}
+  Napi::Value describe(const Napi::CallbackInfo& info);
+  // submit(prompt: Int32Array, spec) → request number
+  Napi::Value submit(const Napi::CallbackInfo& info);
+  Napi::Value cancel(const Napi::CallbackInfo& info);       // cancel(request)
+  Napi::Value acknowledge(const Napi::CallbackInfo& info);  // acknowledge(request): drops its rows too
+  Napi::Value rows(const Napi::CallbackInfo& info);         // rows(request, from, count) → Float32Array
+  // dispose(callback()): ends the engine on another thread; no event comes after the callback.
+  Napi::Value dispose(const Napi::CallbackInfo& info);
+
+  Session& session() const;
+  const std::shared_ptr<Callbacks> callbacks_;
+  std::shared_ptr<Session> session_;
+};
+
+}  // namespace inhouse::addon

@@ -1,0 +1,183 @@
+#include "native/addon/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "native/addon/arguments.h"
+#include "native/addon/environment.h"
+
+namespace inhouse::addon {
+namespace {
+
+bool is_evaluate(const Event& event) {
+  return !event.token_logprobs.empty() || !event.rows.empty();
+}
+
+// Appends a later event of the same request.
+void merge(Event& into, Event&& later) {
+  into.tokens.insert(into.tokens.end(), later.tokens.begin(), later.tokens.end());
+  into.text += later.text;
+  std::move(later.logprobs.begin(), later.logprobs.end(), std::back_inserter(into.logprobs));
+  into.finish = later.finish;
+  into.stop = std::move(later.stop);
+  into.usage = later.usage;
+  into.error = std::move(later.error);
+}
+
+const char* finish_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::none:
+      return "none";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
+    case FinishReason::error:
+      return "error";
+  }
+  return "none";
+}
+
+Napi::Value usage_value(Napi::Env env, const Usage& usage) {
+  auto object = Napi::Object::New(env);
+  object.Set("promptTokens", Napi::Number::New(env, usage.prompt_tokens));
+  object.Set("completionTokens", Napi::Number::New(env, usage.completion_tokens));
+  object.Set("queueMs", Napi::Number::New(env, usage.queue_ms));
+  object.Set("promptMs", Napi::Number::New(env, usage.prompt_ms));
+  object.Set("decodeMs", Napi::Number::New(env, usage.decode_ms));
+  return object;
+}
+
+// [{token, logprob, top: [{token, logprob}]}]
+Napi::Value logprobs_value(Napi::Env env, const std::vector<Sampled>& logprobs) {
+  auto list = Napi::Array::New(env, logprobs.size());
+  const auto pair = [env](int32_t token, float logprob) {
+    auto object = Napi::Object::New(env);
+    object.Set("token", Napi::Number::New(env, token));
+    object.Set("logprob", Napi::Number::New(env, double(logprob)));
+    return object;
+  };
+  for (uint32_t i = 0; i < logprobs.size(); ++i) {
+    auto object = pair(logprobs[i].token, logprobs[i].logprob);
+    auto top = Napi::Array::New(env, logprobs[i].top.size());
+    for (uint32_t k = 0; k < logprobs[i].top.size(); ++k)
+      top[k] = pair(logprobs[i].top[k].token, logprobs[i].top[k].logprob);
+    object.Set("top", top);
+    list[i] = object;
+  }
+  return list;
+}
+
+}  // namespace
+
+void Session::start(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options) {
+  std::shared_ptr<Engine> engine = Engine::create(std::move(model), std::move(vocabulary), options, *this);
+  std::lock_guard lock(mutex_);
+  if (stopped_) throw Error(Code::disposed, "the model was disposed of");
+  engine_ = std::move(engine);
+}
+
+std::shared_ptr<Engine> Session::engine() {
+  std::lock_guard lock(mutex_);
+  if (!engine_) throw Error(Code::disposed, "the model was disposed of");
+  return engine_;
+}
+
+std::shared_ptr<Engine> Session::take_engine() {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  return std::move(engine_);
+}
+
+void Session::stop() noexcept {
+  auto engine = take_engine();
+  // The session comes along: the sink must outlive the engine.
+  if (engine)
+    jobs_->run([self = shared_from_this(), engine = std::move(engine)]() mutable { engine.reset(); });
+}
+
+void Session::on_events(std::vector<Event>&& events) {
+  try {
+    {
+      std::lock_guard lock(mutex_);
+      for (Event& event : events) {
+        const auto same = is_evaluate(event)
+                              ? pending_.end()
+                              : std::find_if(pending_.begin(), pending_.end(), [&](const Event& other) {
+                                  return other.request == event.request && !is_evaluate(other);
+                                });
+        if (same == pending_.end())
+          pending_.push_back(std::move(event));
+        else
+          merge(*same, std::move(event));
+      }
+      if (posted_ || pending_.empty()) return;
+      posted_ = true;
+    }
+    mailbox_->post(shared_from_this());
+  } catch (...) {  // out of memory for a few bytes; nothing can be said to anyone
+  }
+}
+
+void Session::deliver(Napi::Env env) {
+  auto& environment = Environment::of(env);
+  std::vector<Event> events;
+  {
+    std::lock_guard lock(mutex_);
+    posted_ = false;
+    events.swap(pending_);
+  }
+  auto batch = Napi::Array::New(env, events.size());
+  for (uint32_t i = 0; i < events.size(); ++i) {
+    batch[i] = event_value(env, events[i]);
+    if (events[i].finish != FinishReason::none && open_.erase(events[i].request) != 0) mailbox_->release(env);
+  }
+  environment.callbacks->call(env, on_events_, {batch});
+}
+
+Napi::Value Session::event_value(Napi::Env env, Event& event) {
+  auto object = Napi::Object::New(env);
+  object.Set("request", Napi::Number::New(env, double(event.request)));
+  object.Set("finish", Napi::String::New(env, finish_name(event.finish)));
+  if (is_evaluate(event)) {
+    object.Set("first", Napi::Number::New(env, event.first));
+    object.Set("tokenLogprobs", float32_array(env, event.token_logprobs.data(), event.token_logprobs.size()));
+    object.Set("rowCount",
+               Napi::Number::New(env, double(event.rows.size() / size_t(std::max(vocabulary_, 1)))));
+    if (!event.rows.empty()) rows_[event.request] = std::move(event.rows);
+  }
+  if (!event.tokens.empty()) object.Set("tokens", numbers(env, event.tokens));
+  if (!event.text.empty()) object.Set("text", uint8_array(env, event.text.data(), event.text.size()));
+  if (!event.logprobs.empty()) object.Set("logprobs", logprobs_value(env, event.logprobs));
+  if (event.finish != FinishReason::none) object.Set("usage", usage_value(env, event.usage));
+  if (event.stop) object.Set("stop", Napi::String::New(env, *event.stop));
+  if (event.error) object.Set("error", error_value(env, *event.error));
+  return object;
+}
+
+void Session::opened(Napi::Env env, uint64_t request) {
+  if (open_.insert(request).second) mailbox_->hold(env);
+}
+
+void Session::closed_all(Napi::Env env) {
+  for (size_t i = 0; i < open_.size(); ++i) mailbox_->release(env);
+  open_.clear();
+  rows_.clear();
+}
+
+Napi::Value Session::rows(Napi::Env env, uint64_t request, size_t from, size_t count) {
+  const auto found = rows_.find(request);
+  const size_t width = size_t(std::max(vocabulary_, 1));
+  const size_t have = found == rows_.end() ? 0 : found->second.size() / width;
+  if (from > have || count > have - from) throw Error(Code::invalid_argument, "rows outside the event");
+  return float32_array(env, found == rows_.end() ? nullptr : found->second.data() + from * width,
+                       count * width);
+}
+
+void Session::drop_rows(uint64_t request) {
+  rows_.erase(request);
+}
+
+}  // namespace inhouse::addon

@@ -1,0 +1,71 @@
+// One engine as the binding holds it: it receives the engine's events on the engine's thread, merges those
+// that JavaScript has not taken yet, and delivers them. It outlives its engine, which ends on a thread of its
+// own.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+#include "native/addon/jobs.h"
+#include "native/addon/mailbox.h"
+#include "native/engine/engine.h"
+
+namespace inhouse::addon {
+
+class Session final : public EventSink,
+                      public Source,
+                      public Stoppable,
+                      public std::enable_shared_from_this<Session> {
+ public:
+  Session(std::shared_ptr<Mailbox> mailbox, std::shared_ptr<JobGroup> jobs, uint64_t on_events,
+          int32_t vocabulary)
+      : mailbox_(std::move(mailbox)),
+        jobs_(std::move(jobs)),
+        on_events_(on_events),
+        vocabulary_(vocabulary) {}
+  ~Session() override { engine_.reset(); }  // before what its last events would touch
+
+  // Blocking. Throws what Engine::create throws, or disposed if it was stopped meanwhile.
+  void start(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options);
+  // The engine, or an Error disposed.
+  std::shared_ptr<Engine> engine();
+  // The engine for its last owner to destroy, which blocks until its step ends; null if it is gone already.
+  std::shared_ptr<Engine> take_engine();
+  void stop() noexcept override;
+
+  void on_events(std::vector<Event>&& events) override;
+  void deliver(Napi::Env env) override;
+
+  // JavaScript thread: a request keeps the loop alive until its last event, or until the engine has ended.
+  void opened(Napi::Env env, uint64_t request);
+  void closed_all(Napi::Env env);
+  uint64_t events_callback() const { return on_events_; }
+
+  // Rows [from, from + count) of a request's evaluate event, [count, vocabulary], until it is acknowledged.
+  Napi::Value rows(Napi::Env env, uint64_t request, size_t from, size_t count);
+  void drop_rows(uint64_t request);
+
+ private:
+  Napi::Value event_value(Napi::Env env, Event& event);
+
+  const std::shared_ptr<Mailbox> mailbox_;
+  const std::shared_ptr<JobGroup> jobs_;
+  const uint64_t on_events_;
+  const int32_t vocabulary_;
+
+  std::mutex mutex_;  // of what follows
+  std::shared_ptr<Engine> engine_;
+  bool stopped_ = false;
+  bool posted_ = false;
+  std::vector<Event> pending_;
+
+  // JavaScript thread only.
+  std::unordered_set<uint64_t> open_;
+  std::unordered_map<uint64_t, std::vector<float>> rows_;
+};
+
+}  // namespace inhouse::addon

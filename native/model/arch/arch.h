@@ -1,0 +1,17 @@
+// The architecture families: each file beside this one reads one family's metadata into HyperParameters.
+//
+// To add one, see docs/adding-a-model.md: write <name>.cpp, declare its reader here and add its row to the
+// table in native/model/hyperparameters.cpp.
+#pragma once
+
+#include "native/io/gguf.h"
+#include "native/model/hyperparameters.h"
+
+namespace inhouse::arch {
+
+// Fills what differs from the common keys, which have been read and checked before (see read_common).
+void read_llama(const GgufFile& file, HyperParameters& hyper);
+void read_qwen2(const GgufFile& file, HyperParameters& hyper);
+void read_gemma3(const GgufFile& file, HyperParameters& hyper);
+
+}  // namespace inhouse::arch

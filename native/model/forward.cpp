@@ -1,0 +1,144 @@
+#include "native/model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace inhouse {
+namespace {
+
+// 1 / base^(2i / dims), scaled, for each rotated pair; Su et al., "RoFormer" (2021).
+std::vector<float> inverse_frequencies(const RopeConfig& rope, const HyperParameters& hyper) {
+  std::vector<float> result(size_t(hyper.rope_dims / 2));
+  for (size_t i = 0; i < result.size(); ++i) {
+    const double exponent = 2.0 * double(i) / double(hyper.rope_dims);
+    const double factor = hyper.rope_factors.empty() ? 1.0 : double(hyper.rope_factors[i]);
+    result[i] = float(double(rope.scale) / factor / std::pow(double(rope.base), exponent));
+  }
+  return result;
+}
+
+}  // namespace
+
+ForwardPass::ForwardPass(const Model& model, int32_t max_rows, int32_t max_outputs)
+    : model_(model), ops_(model.backend()), max_outputs_(max_outputs) {
+  const HyperParameters& h = model.hyper();
+  const auto rows = uint64_t(max_rows);
+  try {
+    for (const RopeConfig& rope : h.ropes) {
+      inverse_frequencies_.push_back(inverse_frequencies(rope, h));
+      rope_tables_.push_back(allocate(rows * uint64_t(h.rope_dims)));
+    }
+    // x, attended and kept trade places in keep_outputs, so they are of one size.
+    const uint64_t widest = std::max(uint64_t(h.width), uint64_t(h.heads) * uint64_t(h.head_dim_v));
+    x_ = allocate(rows * widest);
+    attended_ = allocate(rows * widest);
+    kept_ = allocate(rows * widest);
+    h_ = allocate(rows * uint64_t(h.width));
+    q_ = allocate(rows * uint64_t(h.heads) * uint64_t(h.head_dim));
+    k_ = allocate(rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim));
+    v_ = allocate(rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim_v));
+    gate_ = allocate(rows * uint64_t(h.ffn_width));
+    up_ = allocate(rows * uint64_t(h.ffn_width));
+    logits_ = allocate(uint64_t(max_outputs) * uint64_t(h.vocabulary));
+  } catch (...) {
+    for (float* buffer : buffers_) ops_.release(buffer);
+    throw;
+  }
+}
+
+ForwardPass::~ForwardPass() {
+  for (float* buffer : buffers_) ops_.release(buffer);
+}
+
+float* ForwardPass::allocate(uint64_t floats) {
+  buffers_.reserve(buffers_.size() + 1);
+  float* buffer = ops_.allocate(floats);
+  buffers_.push_back(buffer);
+  floats_ += floats;
+  return buffer;
+}
+
+bool ForwardPass::run(const Batch& batch, std::span<const std::unique_ptr<KvPool>> pools,
+                      const std::atomic<bool>& stop) {
+  const HyperParameters& h = model_.hyper();
+  for (size_t r = 0; r < rope_tables_.size(); ++r) {
+    ops_.rope_table(batch.positions, inverse_frequencies_[r], 1.0f, rope_tables_[r]);
+  }
+  ops_.embed(*model_.token_embedding, batch.tokens, h.embedding_scale, x_);
+  for (int32_t l = 0; l < h.layers; ++l) {
+    if (stop.load(std::memory_order_relaxed)) return false;
+    const LayerWeights& w = model_.layers[size_t(l)];
+    const LayerConfig& config = h.layer[size_t(l)];
+    const bool last = l + 1 == h.layers;
+    attention(w, config, *pools[size_t(config.kv_group)], batch);
+    if (last && batch.outputs.empty()) break;
+    if (last) keep_outputs(batch);
+    const int64_t rows = last ? int64_t(batch.outputs.size()) : batch.rows();
+    const Projection output[] = {{w.wo, nullptr, h_}};
+    ops_.linear(attended_, rows, output, Place::attention_out);
+    add_branch(w.attention_post_norm, h_, rows);
+    feed_forward(w, rows);
+  }
+  ops_.rms_norm(x_, *model_.output_norm, h.norm_epsilon, int64_t(batch.outputs.size()), h_);
+  ops_.synchronize();
+  return true;
+}
+
+// attended = attention of norm(x)
+void ForwardPass::attention(const LayerWeights& w, const LayerConfig& config, KvPool& pool,
+                            const Batch& batch) {
+  const HyperParameters& h = model_.hyper();
+  const int64_t rows = batch.rows();
+  const float* rope = rope_tables_[size_t(config.rope)];
+  ops_.rms_norm(x_, *w.attention_norm, h.norm_epsilon, rows, h_);
+  const Projection qkv[] = {{w.wq, w.bq, q_}, {w.wk, w.bk, k_}, {w.wv, w.bv, v_}};
+  ops_.linear(h_, rows, qkv, Place::attention_in);
+  if (w.q_norm) ops_.rms_norm(q_, *w.q_norm, h.norm_epsilon, rows * h.heads, q_);
+  if (w.k_norm) ops_.rms_norm(k_, *w.k_norm, h.norm_epsilon, rows * h.kv_heads, k_);
+  ops_.rope(q_, rope, rows, h.heads, h.head_dim, h.rope_dims, h.rope_style);
+  ops_.rope(k_, rope, rows, h.kv_heads, h.head_dim, h.rope_dims, h.rope_style);
+  ops_.kv_store(pool, config.kv_layer, config.kv_group, k_, v_, batch);
+  ops_.attention(pool, config.kv_layer, config.kv_group, q_, batch,
+                 {h.heads, h.attention_scale, h.attention_softcap}, attended_);
+}
+
+// x += down(act(gate(norm(x))) * up(norm(x)))
+void ForwardPass::feed_forward(const LayerWeights& w, int64_t rows) {
+  const HyperParameters& h = model_.hyper();
+  ops_.rms_norm(x_, *w.ffn_norm, h.norm_epsilon, rows, h_);
+  const Projection gate_up[] = {{w.gate, nullptr, gate_}, {w.up, nullptr, up_}};
+  ops_.linear(h_, rows, gate_up, Place::ffn_in);
+  ops_.gated(h.activation, gate_, up_, rows * h.ffn_width, gate_);
+  const Projection down[] = {{w.down, nullptr, h_}};
+  ops_.linear(gate_, rows, down, Place::ffn_out);
+  add_branch(w.ffn_post_norm, h_, rows);
+}
+
+// x += branch, normed where the architecture does so
+void ForwardPass::add_branch(const Weight* post_norm, float* branch, int64_t rows) {
+  const HyperParameters& h = model_.hyper();
+  if (post_norm) ops_.rms_norm(branch, *post_norm, h.norm_epsilon, rows, branch);
+  ops_.add(x_, branch, rows * h.width);
+}
+
+// Past the last layer's attention only rows with wanted logits matter: moves them to the front of x and
+// attended.
+void ForwardPass::keep_outputs(const Batch& batch) {
+  const HyperParameters& h = model_.hyper();
+  ops_.gather(x_, batch.outputs, h.width, kept_);
+  std::swap(x_, kept_);
+  ops_.gather(attended_, batch.outputs, int64_t(h.heads) * h.head_dim_v, kept_);
+  std::swap(attended_, kept_);
+}
+
+std::span<const float> ForwardPass::logits(int32_t first, int32_t count) {
+  const HyperParameters& h = model_.hyper();
+  const Projection head[] = {{model_.output, nullptr, logits_}};
+  ops_.linear(h_ + int64_t(first) * h.width, count, head, Place::head);
+  const int64_t floats = int64_t(count) * h.vocabulary;
+  if (h.logit_softcap > 0) ops_.softcap(logits_, floats, h.logit_softcap);
+  ops_.synchronize();
+  return {logits_, size_t(floats)};
+}
+
+}  // namespace inhouse

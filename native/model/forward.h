@@ -1,0 +1,58 @@
+// The forward pass: one decoder block for all architectures, as a list of op calls.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "native/model/model.h"
+
+namespace inhouse {
+
+class ForwardPass {
+ public:
+  // Holds activations for up to max_rows tokens a step and max_outputs rows of logits at a time.
+  ForwardPass(const Model& model, int32_t max_rows, int32_t max_outputs);
+  ~ForwardPass();
+  ForwardPass(const ForwardPass&) = delete;
+  ForwardPass& operator=(const ForwardPass&) = delete;
+
+  // Runs all layers over the batch and keeps the hidden states of batch.outputs. pools: [kv groups]. Returns
+  // false where `stop` became true between two layers; the step is then void.
+  bool run(const Batch& batch, std::span<const std::unique_ptr<KvPool>> pools, const std::atomic<bool>& stop);
+
+  // Logits [count, vocabulary] of outputs first … first + count - 1 of the last run; count <= max_outputs.
+  // Valid until the next call.
+  std::span<const float> logits(int32_t first, int32_t count);
+
+  int32_t max_outputs() const { return max_outputs_; }
+  uint64_t bytes() const { return floats_ * sizeof(float); }
+
+ private:
+  float* allocate(uint64_t floats);
+  void attention(const LayerWeights& w, const LayerConfig& config, KvPool& pool, const Batch& batch);
+  void feed_forward(const LayerWeights& w, int64_t rows);
+  void keep_outputs(const Batch& batch);
+  void add_branch(const Weight* post_norm, float* branch, int64_t rows);
+
+  const Model& model_;
+  Backend& ops_;
+  int32_t max_outputs_;
+  uint64_t floats_ = 0;
+  std::vector<float*> buffers_;
+  std::vector<std::vector<float>> inverse_frequencies_;  // [ropes][rope_dims / 2]
+  std::vector<float*> rope_tables_;                      // [ropes] of [rows, rope_dims]
+  float* x_;                                             // [rows, width], the residual stream
+  float* h_;                                             // [rows, width]
+  float* q_;                                             // [rows, heads, head_dim]
+  float* k_;                                             // [rows, kv_heads, head_dim]
+  float* v_;                                             // [rows, kv_heads, head_dim_v]
+  float* attended_;                                      // [rows, heads, head_dim_v]
+  float* gate_;                                          // [rows, ffn_width]
+  float* up_;                                            // [rows, ffn_width]
+  float* kept_;    // room for the rows of x or attended that are kept for the outputs
+  float* logits_;  // [max_outputs, vocabulary]
+};
+
+}  // namespace inhouse

@@ -1,0 +1,14 @@
+// How many processors this process may use for computing.
+#pragma once
+
+#include <cstdint>
+
+namespace inhouse {
+
+// Physical cores within the affinity mask, no more than the cgroup's processor quota (rounded down); at least 1.
+int32_t usable_processors();
+
+// Names the calling thread, for debuggers and `top`; at most 15 characters.
+void name_this_thread(const char* name);
+
+}  // namespace inhouse

@@ -1,0 +1,117 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+
+interface Lock {
+  packages: Record<string, { resolved?: string; dev?: boolean; link?: boolean; engines?: { node?: string } }>;
+}
+const lock = JSON.parse(readFileSync("package-lock.json", "utf8")) as Lock;
+const manifest = JSON.parse(readFileSync("package.json", "utf8")) as {
+  engines: { node: string };
+  scripts: Record<string, string>;
+  dependencies: Record<string, string>;
+};
+
+/** Whether a range of package.json's `engines` (alternatives of ^, >=, > and bare versions) admits a version. */
+function admits(range: string, version: readonly number[]): boolean {
+  const compare = (other: readonly number[]): number => {
+    for (let i = 0; i < 3; ++i) if (version[i] !== (other[i] ?? 0)) return version[i] - (other[i] ?? 0);
+    return 0;
+  };
+  const admitsOne = (comparator: string): boolean => {
+    const match = /^(\^|>=|>|<|~)?(\d+)(?:\.(\d+|x|\*))?(?:\.(\d+|x|\*))?$/.exec(comparator);
+    if (comparator === "*" || comparator === "") return true;
+    if (match === null) throw new Error(`cannot read the range "${comparator}" of "${range}"`);
+    const parts = match
+      .slice(2)
+      .filter((part) => /^\d+$/.test(part ?? ""))
+      .map(Number);
+    if (match[1] === ">=") return compare(parts) >= 0;
+    if (match[1] === ">") return compare(parts) > 0;
+    if (match[1] === "<") return compare(parts) < 0;
+    const fixed = match[1] === "^" ? 1 : match[1] === "~" ? 2 : parts.length;
+    return compare(parts) >= 0 && parts.slice(0, fixed).every((part, i) => part === version[i]);
+  };
+  return range.split("||").some((alternative) =>
+    alternative
+      .trim()
+      .replace(/(\^|>=|>|<|~)\s+/g, "$1")
+      .split(/\s+/)
+      .every(admitsOne),
+  );
+}
+
+describe("the package", () => {
+  const { stdout, status } = spawnSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+    encoding: "utf8",
+    shell: process.platform === "win32",
+  });
+
+  it("holds the built library and its papers, and nothing else", () => {
+    expect(status).toBe(0);
+    const parsed: unknown = JSON.parse(stdout);
+    // npm 11 prints a list, later versions an object by name.
+    const packed = Object.values(parsed as Record<string, { files: { path: string }[] }>)[0];
+    const paths = packed.files.map(({ path }) => path);
+    expect(paths).toEqual(
+      expect.arrayContaining([
+        "package.json",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "dist/index.js",
+        "dist/index.d.ts",
+      ]),
+    );
+    expect(paths).toEqual(expect.arrayContaining(["dist/index.mjs", "dist/index.d.mts"]));
+    const papers = new Set(["package.json", "README.md", "CHANGELOG.md", "LICENSE"]);
+    expect(paths.filter((path) => !papers.has(path) && !/^(dist|prebuilds)\//.test(path))).toEqual([]);
+    expect(paths.filter((path) => /\.(gguf|tsbuildinfo|test\.js)$/.test(path))).toEqual([]);
+  });
+
+  it("runs nothing when it is installed", () => {
+    const hooks = [
+      "preinstall",
+      "install",
+      "postinstall",
+      "prepublish",
+      "prepare",
+      "preprepare",
+      "postprepare",
+    ];
+    expect(Object.keys(manifest.scripts).filter((name) => hooks.includes(name))).toEqual([]);
+  });
+});
+
+describe("the lock file", () => {
+  it("names no registry", () => {
+    for (const path of ["package-lock.json", "bench/peers/package-lock.json"]) {
+      expect(readFileSync(path, "utf8")).not.toMatch(/"resolved"/);
+    }
+    expect(readFileSync(".npmrc", "utf8")).not.toMatch(/registry\s*=|:\/\//);
+  });
+
+  it("holds only packages that run on the oldest Node this package supports", () => {
+    const floor = [...manifest.engines.node.replace(">=", "").split(".").map(Number), 0];
+    const tooNew = Object.entries(lock.packages)
+      .filter(([, { engines }]) => engines?.node !== undefined && !admits(engines.node, floor))
+      .map(([path, { engines }]) => `${path}: ${engines?.node}`);
+    expect(tooNew).toEqual([]);
+  });
+
+  it("has few run-time dependencies", () => {
+    const runtime = Object.entries(lock.packages).filter(([path, { dev }]) => path !== "" && dev !== true);
+    expect(runtime.map(([path]) => path.replace("node_modules/", ""))).toEqual(
+      Object.keys(manifest.dependencies),
+    );
+  });
+});
+
+it("reads engine ranges as npm does", () => {
+  expect(admits("^20.19.0 || ^22.13.0 || >=24", [20, 19, 0])).toBe(true);
+  expect(admits("^20.20.0 || >=22.12.0", [20, 19, 0])).toBe(false);
+  expect(admits(">= 18", [20, 19, 0])).toBe(true);
+  expect(admits("^22.0.0 || >=24.0.0", [20, 19, 0])).toBe(false);
+  expect(admits(">=18 <20", [20, 19, 0])).toBe(false);
+  expect(admits("20 || 22", [20, 19, 0])).toBe(true);
+});

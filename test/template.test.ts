@@ -1,0 +1,173 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { promisify } from "node:util";
+import { describe, expect, test } from "vitest";
+
+import { ChatTemplate } from "../dist/chat/template.js";
+
+const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
+const json = (path: string) => JSON.parse(read(path)) as Record<string, never>;
+const user = (content: string) => [{ role: "user", content }];
+const render = (source: string, options = {}) => new ChatTemplate(source).render(user("hi"), options);
+
+/** The code and message of what `task` throws. */
+function failure(task: () => unknown): { code: string; message: string } {
+  try {
+    task();
+  } catch (error) {
+    return error as { code: string; message: string };
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("templates render as Python's jinja2 renders them", () => {
+  const { conversations, tools } = json("data/templates.json") as Record<
+    string,
+    Record<string, unknown> & unknown[]
+  >;
+  const golden = json("golden/templates.json") as Record<string, { text?: string; error?: string }>;
+  const byName = new Map<string, [string, { text?: string; error?: string }][]>();
+  for (const entry of Object.entries(golden)) {
+    const name = entry[0].split("/")[0]!;
+    byName.set(name, [...(byName.get(name) ?? []), entry]);
+  }
+
+  for (const [name, cases] of byName) {
+    if (name.startsWith("sha256:")) continue; // real files' own templates: models.test.ts
+    test(name, () => {
+      const template = new ChatTemplate(read(`data/templates/${name}.jinja`), {
+        bosToken: "<s>",
+        eosToken: "</s>",
+      });
+      for (const [key, expected] of cases) {
+        const [, conversation, ...flags] = key.split("/");
+        const options = {
+          tools: flags.includes("tools") ? tools : undefined,
+          addGenerationPrompt: flags.includes("prompt"),
+          now: new Date(2025, 2, 4, 15, 6, 7),
+        };
+        const task = () => template.render(conversations![conversation!], options);
+        if (expected.text !== undefined) expect(task(), key).toBe(expected.text);
+        else expect(failure(task).message, key).toContain(expected.error);
+      }
+    });
+  }
+});
+
+describe("what a template can use", () => {
+  test("variables, tokens and time", () => {
+    const template = new ChatTemplate("{{ bos_token }}{{ mood }}{{ messages[0].x.y }}{{ eos_token }}", {
+      bosToken: "<b>",
+      eosToken: "<e>",
+    });
+    const messages = [{ role: "user", content: "", x: { y: 5 } }];
+    expect(template.render(messages, { variables: { mood: "fine" } })).toBe("<b>fine5<e>");
+    expect(render("{{ add_generation_prompt }}{{ messages is defined }}{{ tools is defined }}")).toBe(
+      "TrueTrueFalse",
+    );
+    expect(render("{{ messages | length }}", { variables: { messages: [] } })).toBe("1");
+    const now = new Date(2024, 6, 4, 9, 5, 3);
+    expect(render("{{ strftime_now('%d %B %Y %b %-d %A %H:%M:%S %j %I%p %%') }}", { now })).toBe(
+      "04 July 2024 Jul 4 Thursday 09:05:03 186 09AM %",
+    );
+  });
+
+  test("nothing of JavaScript", () => {
+    expect(
+      render("{{ messages.constructor }}{{ ''.constructor }}{{ messages[0].__proto__ }}{{ toString }}"),
+    ).toBe("");
+    expect(render("{{ __proto__ }}{{ process }}{{ globalThis }}{{ range.constructor }}")).toBe("");
+  });
+});
+
+describe("refusals", () => {
+  test("a missing template names complete", () => {
+    for (const source of [undefined, "", " \n"]) {
+      const { code, message } = failure(() => new ChatTemplate(source));
+      expect(code).toBe("ERR_INHOUSE_TEMPLATE_MISSING");
+      expect(message).toContain("complete(");
+    }
+  });
+
+  test("a template's own refusal and a broken template", () => {
+    const refusal = failure(() => render("{{ raise_exception('only one system message') }}"));
+    expect(refusal.code).toBe("ERR_INHOUSE_TEMPLATE_INVALID");
+    expect(refusal.message).toContain("refuses this conversation: only one system message");
+    for (const source of [
+      "{% if %}",
+      "{{ x(",
+      "{% for %}",
+      "{{ nothing() }}",
+      "{% endif %}",
+      "{{ 1 + none }}",
+      "{#",
+    ]) {
+      expect(failure(() => render(source)).code, source).toBe("ERR_INHOUSE_TEMPLATE_INVALID");
+    }
+  });
+
+  test("messages of the wrong shape", () => {
+    const template = new ChatTemplate("{{ messages | length }}");
+    const cyclic: Record<string, unknown> = { role: "user", content: "x" };
+    cyclic.self = cyclic;
+    const table: [unknown, string][] = [
+      [undefined, "messages: expected an array"],
+      ["hello", "messages: expected an array"],
+      [{}, "messages: expected an array"],
+      [[], "at least one message"],
+      [["x"], "messages[0]: expected an object"],
+      [[null], "messages[0]: expected an object"],
+      [[{ content: "x" }], "messages[0].role: expected a string"],
+      [[{ role: "", content: "x" }], "messages[0].role"],
+      [[{ role: 1, content: "x" }], "messages[0].role: expected a string"],
+      [[{ role: "user" }], "messages[0].content: expected a string"],
+      [[{ role: "user", content: null }], "messages[0].content: expected a string, got null"],
+      [[...user("a"), { role: "user", content: [] }], "messages[1].content: expected a string, got an array"],
+      [[{ role: "user", content: "", x: () => 1 }], "messages[0].x: expected plain data"],
+      [[{ role: "user", content: "", x: NaN }], "messages[0].x: expected a finite number"],
+      [[{ role: "user", content: "", x: 1n }], "messages[0].x: expected plain data"],
+      [[cyclic], "nested deeper than"],
+    ];
+    for (const [messages, text] of table) {
+      const { code, message } = failure(() => template.render(messages));
+      expect([code, message]).toEqual(["ERR_INHOUSE_INVALID_ARGUMENT", expect.stringContaining(text)]);
+    }
+    expect(template.render([{ role: "assistant", content: null, tool_calls: [] }])).toBe("1");
+    expect(failure(() => template.render(user("x"), { variables: { f: () => 1 } })).message).toContain(
+      "templateVariables.f",
+    );
+  });
+});
+
+describe("hostile templates", () => {
+  // Also with a small heap, where a bomb that only the clock stops would end the process.
+  for (const flags of [[], ["--max-old-space-size=256"]]) {
+    test(
+      `stop within a second and leave the process alive ${flags.join("")}`,
+      { timeout: 120_000 },
+      async () => {
+        const script = new URL("support/template-bombs.mjs", import.meta.url).pathname;
+        const { stdout } = await promisify(execFile)(process.execPath, [...flags, script]);
+        const lines = stdout.trim().split("\n");
+        expect(lines.pop()).toBe("alive");
+        for (const line of lines) {
+          const { name, outcome, milliseconds, megabytes } = JSON.parse(line) as Record<
+            string,
+            string | number
+          >;
+          expect([name, outcome]).toEqual([name, "ERR_INHOUSE_TEMPLATE_LIMIT"]);
+          expect(milliseconds, String(name)).toBeLessThan(1000);
+          expect(megabytes, String(name)).toBeLessThan(500);
+        }
+      },
+    );
+  }
+
+  test("long honest conversations pass", () => {
+    const template = new ChatTemplate(read("data/templates/tools-xml.jinja"));
+    const turn = (i: number) => ({ role: i % 2 ? "assistant" : "user", content: "word ".repeat(200) });
+    const long = Array.from({ length: 2001 }, (_, i) => turn(i));
+    expect(template.render(long).length).toBeGreaterThan(2_000_000);
+    expect(template.render(user("x".repeat(5_000_000))).length).toBeGreaterThan(5_000_000);
+  });
+});
