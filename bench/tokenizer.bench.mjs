@@ -13,7 +13,9 @@ if (!model) throw new Error("usage: node bench/tokenizer.bench.mjs MODEL.gguf [F
 
 // The tests' reader of GGUF metadata, so that the bench does not need the native part.
 const source = readFileSync(join(root, "test/support/gguf-metadata.ts"), "utf8");
-const { outputText } = ts.transpileModule(source, { compilerOptions: { module: "esnext", target: "es2022" } });
+const { outputText } = ts.transpileModule(source, {
+  compilerOptions: { module: "esnext", target: "es2022" },
+});
 const { readTokenizerData } = await import("data:text/javascript," + encodeURIComponent(outputText));
 
 function collect(folder) {
@@ -23,7 +25,9 @@ function collect(folder) {
     return /\.(ts|mjs|py|cpp|h|md)$/.test(entry.name) && statSync(path).size < 200_000 ? [path] : [];
   });
 }
-const chosen = files.length ? files : [join(root, "LICENSE"), ...["lib", "native", "test", "scripts"].flatMap((f) => collect(join(root, f)))];
+const chosen = files.length
+  ? files
+  : [join(root, "LICENSE"), ...["lib", "native", "test", "scripts"].flatMap((f) => collect(join(root, f)))];
 const text = chosen.map((path) => readFileSync(path, "utf8")).join("\n");
 const megabytes = Buffer.byteLength(text) / 1e6;
 const speed = (milliseconds) => (megabytes / milliseconds) * 1e3;
@@ -62,6 +66,10 @@ let running = true;
 await warm.encodeAsync(text);
 running = false;
 
-console.log(`${model}: ${megabytes.toFixed(2)} MB of text, ${ids.length} tokens, built in ${build.toFixed(0)} ms`);
+console.log(
+  `${model}: ${megabytes.toFixed(2)} MB of text, ${ids.length} tokens, built in ${build.toFixed(0)} ms`,
+);
 console.log(`encode first ${speed(first[2]).toFixed(1)} MB/s, warm ${speed(encode).toFixed(1)} MB/s`);
-console.log(`decode ${speed(decode).toFixed(1)} MB/s; encodeAsync held the event loop for ${longest.toFixed(1)} ms at most`);
+console.log(
+  `decode ${speed(decode).toFixed(1)} MB/s; encodeAsync held the event loop for ${longest.toFixed(1)} ms at most`,
+);

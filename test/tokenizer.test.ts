@@ -64,7 +64,7 @@ describe("special tokens", () => {
     const kinds = [4, 3, 3, 3, 3, 3];
     const data = bytePairData(
       [],
-      names.map((name, i): [string, number] => [name, kinds[i]!]),
+      names.map((name, i): [string, number] => [name, kinds[i]]),
     );
     const tokenizer = await createTokenizer({ ...data, eotTokenId: 7 });
     // </s> is a HTML tag here, and <|end|> ends a channel only.
@@ -175,7 +175,7 @@ describe("merging", () => {
         if (rank >= 0 && rank < best) [best, at] = [rank, i];
       }
       if (at < 0) return symbols;
-      symbols.splice(at, 2, symbols[at]! + symbols[at + 1]!);
+      symbols.splice(at, 2, symbols[at] + symbols[at + 1]);
     }
   }
 
@@ -241,7 +241,7 @@ describe("encodeAsync", () => {
     running = false;
     expect(ticks).toBeGreaterThan(5);
     for (const [i, text] of texts.entries()) {
-      expect(fnv(results[i]!, 4), text.slice(0, 20)).toBe(fnv(tokenizer.encode(text, { special: true }), 4));
+      expect(fnv(results[i], 4), text.slice(0, 20)).toBe(fnv(tokenizer.encode(text, { special: true }), 4));
     }
   });
 

@@ -4,7 +4,7 @@ import type { StringTable, TokenizerData } from "../../lib/tokenizer/tokenizer.j
 export function stringTable(strings: readonly (string | Uint8Array)[]): StringTable {
   const parts = strings.map((string) => Buffer.from(string as string));
   const offsets = new Uint32Array(parts.length + 1);
-  for (const [i, part] of parts.entries()) offsets[i + 1] = offsets[i]! + part.length;
+  for (const [i, part] of parts.entries()) offsets[i + 1] = offsets[i] + part.length;
   return { data: new Uint8Array(Buffer.concat(parts)), offsets };
 }
 
@@ -48,7 +48,7 @@ export function sentencePieceData(
   const tokens = ["<unk>", "<s>", "</s>"];
   for (let byte = 0; byte < 256; byte++)
     tokens.push(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
-  const types = tokens.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : 6));
+  const types = tokens.map((_, i): number => (i === 0 ? 2 : i < 3 ? 3 : 6));
   const scores = tokens.map(() => 0);
   for (const [text, score, kind] of pieces) {
     tokens.push(text);
