@@ -32,7 +32,7 @@ export interface LoadOptions {
   lockMemory?: boolean | undefined;
   /** Metadata of the file to replace or add. An existing key keeps its type. */
   overrides?: Readonly<Record<string, OverrideValue>> | undefined;
-  /** Types of the key/value cache, for both or one by one. Default `"f16"`. */
+  /** Types of the key/value cache, for both or one by one. Default `"f16"`, on the reference device `"f32"`. */
   kvType?: KvType | { k?: KvType | undefined; v?: KvType | undefined } | undefined;
   /** Generations that compute at once, 1 … 1,024; further ones wait. Default 8. */
   maxConcurrent?: number | undefined;
@@ -88,16 +88,16 @@ export interface ModelInfo {
 
 /** One message of a conversation. Fields beyond these reach the chat template as they are. */
 export interface ChatMessage {
-  role: "system" | "user" | "assistant" | "tool" | (string & {});
+  role: string;
   content: string;
   [field: string]: unknown;
 }
 
 /** Options of one generation besides its sampling settings (see lib/sampling.ts). */
 export interface RequestOptions {
-  /** The most tokens to generate, 1 … 2^31 - 1. Default: until the context is full. */
+  /** The most tokens to generate, 0 … 2^31 - 1 (0 only computes the prompt). Default: until the context is full. */
   maxTokens?: number | undefined;
-  /** Strings that end the text before them, at most 64, none empty. */
+  /** Strings that end the text before them: at most 64, each of 1 to 1,024 bytes. */
   stop?: string | readonly string[] | undefined;
   /** Further token ids that end the text, besides the file's own. */
   stopTokens?: readonly number[] | undefined;
@@ -109,11 +109,11 @@ export interface RequestOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Options of `complete` for a text prompt. */
+/** Options of `complete` for a text prompt; a list of token ids is taken as it is. */
 export interface PromptOptions {
-  /** Add the tokens the file says begin a text, such as BOS (default true). */
+  /** Begin with the token that begins a text, BOS. Default: what the file says. */
   addSpecialTokens?: boolean | undefined;
-  /** Read special tokens written in the prompt as such (default true for `chat`, false for `complete`). */
+  /** Read names of control tokens in the prompt, such as `<|im_end|>`, as these tokens (default false). */
   parseSpecialTokens?: boolean | undefined;
 }
 
@@ -123,6 +123,10 @@ export interface TemplateOptions {
   template?: string | undefined;
   /** Further variables for the template. */
   templateVariables?: Readonly<Record<string, unknown>> | undefined;
+  /** Tool definitions, for templates that write them out. */
+  tools?: readonly unknown[] | undefined;
+  /** End the prompt with the opening of an assistant's message (default true). */
+  addGenerationPrompt?: boolean | undefined;
 }
 
 /** The natural logarithm of a token's probability, in the model's own distribution. */

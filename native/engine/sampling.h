@@ -13,7 +13,8 @@
 namespace inhouse {
 
 // Applied in this order: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC,
-// temperature, draw. The neutral value of each switches it off.
+// temperature, draw. The neutral value of each switches it off. Top-n-sigma measures σ on the model's own
+// logits.
 struct SamplingParams {
   float temperature = 0.8f;        // 0: greedy, the highest logit after bias and penalties; ties: lowest id
   int32_t top_k = 40;              // 0: off
@@ -43,11 +44,12 @@ struct TokenLogprob {
 
 struct Sampled {
   int32_t token = -1;
-  float logprob = 0;
-  std::vector<TokenLogprob> top;  // the requested number of best alternatives, best first
+  float logprob = 0;              // where log-probabilities are wanted
+  std::vector<TokenLogprob> top;  // the requested number of best alternatives, best first; none at -infinity
 };
 
-// Draws the tokens of one sequence. Random numbers are a function of (seed, position) alone.
+// Draws the tokens of one sequence. Random numbers are a function of (seed, position) alone. Not to be used
+// by two threads at once; work space is kept per thread.
 class Sampler {
  public:
   // Throws invalid_argument naming the field where a value is out of range for `vocabulary`.
@@ -56,11 +58,13 @@ class Sampler {
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
 
-  // Adds a token of the sequence (prompt or drawn) to the history that penalties look at.
+  // Adds a token of the sequence (prompt or drawn) to the history that penalties look at. Throws
+  // token_out_of_range.
   void accept(int32_t token);
 
-  // Draws the token for `position` from logits [vocabulary]. Throws numeric where the logits hold NaN or
-  // nothing but -infinity.
+  // Draws the token for `position` from logits [vocabulary]; -infinity marks tokens that cannot come. Throws
+  // numeric where the logits hold NaN or +infinity (neither has a distribution) or nothing but -infinity, and
+  // invalid_argument where logit_bias bans all tokens that are possible.
   Sampled sample(std::span<const float> logits, int32_t position);
 
  private:

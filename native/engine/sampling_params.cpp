@@ -15,7 +15,7 @@ constexpr double kMaxBias = 1e6;
 
 std::string show(double value) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.9g", value);
+  std::snprintf(text, sizeof text, "%.6g", value);
   return text;
 }
 
@@ -46,8 +46,7 @@ void validate(const SamplingParams& params, int32_t vocabulary, int32_t top_logp
   check("minP", params.min_p, 0, 1);
   check("typicalP", params.typical_p, 0, 1);
   check("topNSigma", params.top_n_sigma, 0, 100);
-  // Written out: 1e-2 as a float lies just under it.
-  check("repeatPenalty", params.repeat_penalty, 0.0099999, 100);
+  check("repeatPenalty", params.repeat_penalty, 0.01f, 100);
   check("frequencyPenalty", params.frequency_penalty, -100, 100);
   check("presencePenalty", params.presence_penalty, -100, 100);
   check_integer("penaltyLastN", params.penalty_last_n, -1);

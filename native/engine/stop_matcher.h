@@ -27,7 +27,7 @@ class StopMatcher {
   void flush(std::string& out);
 
  private:
-  // A state of the automaton: a prefix of some stop string, in a tree of them. States 0 is the empty prefix.
+  // A state of the automaton: a prefix of some stop string, in a tree of them. State 0 is the empty prefix.
   struct Node {
     uint32_t first_child = 0, next_sibling = 0;  // 0: none
     uint32_t fail = 0;                           // the longest proper suffix that is a prefix too

@@ -180,16 +180,17 @@ class ReferenceBackend final : public Backend {
   void linear(const float* x, int64_t rows, std::span<const Projection> outs, Place) override {
     for (const Projection& p : outs) {
       const ReferenceWeight& weight = of(*p.weight);
-      constexpr int64_t kRows = 16;  // of the weight, decoded once and used for every row of x
+      constexpr int64_t kRows = 4;  // of the weight, decoded once and used for every row of x
       const int64_t cols = weight.cols, chunks = (weight.rows + kRows - 1) / kRows;
-      scratch_.resize(size_t(threads_) * size_t(cols));
+      scratch_.resize(size_t(threads_) * size_t(kRows * cols));
       ThreadPool::shared().run(threads_, chunks, [&](int64_t chunk, int32_t worker) {
-        float* decoded = scratch_.data() + int64_t(worker) * cols;
-        for (int64_t n = chunk * kRows; n < std::min(weight.rows, (chunk + 1) * kRows); ++n) {
-          weight.decode_row(n, decoded);
-          const float bias = p.bias ? of(*p.bias).vector()[n] : 0.0f;
-          for (int64_t r = 0; r < rows; ++r) {
-            p.out[r * weight.rows + n] = ref::dot(x + r * cols, decoded, cols) + bias;
+        float* decoded = scratch_.data() + int64_t(worker) * kRows * cols;
+        const int64_t first = chunk * kRows, count = std::min(kRows, weight.rows - first);
+        for (int64_t n = 0; n < count; ++n) weight.decode_row(first + n, decoded + n * cols);
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t n = 0; n < count; ++n) {
+            const float bias = p.bias ? of(*p.bias).vector()[first + n] : 0.0f;
+            p.out[r * weight.rows + first + n] = ref::dot(x + r * cols, decoded + n * cols, cols) + bias;
           }
         }
       });

@@ -1,0 +1,158 @@
+// Log-probabilities of a list of tokens.
+import { AsyncResource } from "node:async_hooks";
+
+import type { CallSite } from "./call-site.js";
+import type { NativeEvent } from "./native.js";
+import { checkOptions, invalidArgument, type Rules, show } from "./options.js";
+import type { Receiver } from "./requests.js";
+import type { RunHost } from "./run.js";
+import type { EvaluateOptions, EvaluateResult } from "./types.js";
+
+/** Rows are copied to JavaScript in pieces of about this size, between which the event loop is free. */
+const pieceBytes = 2 << 20;
+
+const evaluateRules = { onRows: { kind: "function" }, signal: { kind: "signal" } } as const satisfies Rules &
+  Record<keyof EvaluateOptions, unknown>;
+
+/** Token ids as the engine takes them. Throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE later. */
+export function tokenIds(call: string, tokens: unknown): Int32Array {
+  const list = tokens as ArrayLike<unknown> | null;
+  if (typeof list !== "object" || list === null || !Number.isInteger(list.length)) {
+    throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
+  }
+  const ids = new Int32Array(list.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id = list[i];
+    if (typeof id !== "number" || (id | 0) !== id || id < 0) {
+      throw invalidArgument(`${call}: token ${i} is ${show(id)}; expected a token id (a whole number from 0)`);
+    }
+    ids[i] = id;
+  }
+  if (ids.length === 0) throw invalidArgument(`${call}: the tokens are empty; expected at least one token id`);
+  return ids;
+}
+
+/** `Model.evaluate`, for a model that is not disposed of. */
+export function evaluate(
+  host: RunHost,
+  vocabulary: number,
+  tokens: ArrayLike<number>,
+  options: EvaluateOptions,
+  site: CallSite,
+): Promise<EvaluateResult> {
+  const ids = tokenIds("evaluate", tokens);
+  checkOptions("evaluate", options, evaluateRules);
+  return new Promise((resolve, reject) => {
+    const evaluation = new Evaluation(host, vocabulary, ids.length, options, site, resolve, reject);
+    evaluation.start(ids);
+  });
+}
+
+class Evaluation extends AsyncResource implements Receiver {
+  readonly #logprobs: Float32Array;
+  #request: number | undefined;
+  #over = false;
+  #disposed = false;
+  /** Pieces are handed out one after the other, also of events that come early. */
+  #queue: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly host: RunHost,
+    private readonly vocabulary: number,
+    count: number,
+    private readonly options: EvaluateOptions,
+    private readonly site: CallSite,
+    private readonly resolve: (result: EvaluateResult) => void,
+    private readonly reject: (reason: unknown) => void,
+  ) {
+    super("InhouseEvaluation");
+    this.#logprobs = new Float32Array(count - 1);
+  }
+
+  start(ids: Int32Array): void {
+    const { signal, onRows } = this.options;
+    if (signal?.aborted) return this.#fail(signal.reason);
+    try {
+      this.#request = this.host.engine.submit(ids, { evaluate: true, evaluateRows: onRows !== undefined });
+      this.host.requests.add(this.#request, this);
+      signal?.addEventListener("abort", this.#onAbort, { once: true });
+    } catch (error) {
+      this.#fail(this.site.translate(error));
+    }
+  }
+
+  receive(event: NativeEvent): void {
+    this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(event)));
+  }
+
+  lost(): void {
+    this.#disposed = true;
+    this.#fail(this.site.error("ERR_INHOUSE_DISPOSED", "the model was disposed of while it evaluated"));
+  }
+
+  async #take(event: NativeEvent): Promise<void> {
+    if (this.#over) return;
+    const { finish, first = 0, tokenLogprobs, rowCount = 0 } = event;
+    try {
+      if (tokenLogprobs) this.#logprobs.set(tokenLogprobs, first);
+      if (rowCount > 0) await this.#handOut(first, rowCount);
+      if (tokenLogprobs && !this.#disposed) this.host.engine.acknowledge(event.request);
+    } catch (error) {
+      this.#cancel();
+      return this.#fail(error);
+    }
+    if (finish === "none") return;
+    if (finish === "error") {
+      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
+      return this.#fail(this.site.native(error));
+    }
+    if (finish === "cancelled") return this.lost();
+    this.#end(event);
+  }
+
+  async #handOut(first: number, rowCount: number): Promise<void> {
+    const step = Math.max(1, Math.floor(pieceBytes / (4 * this.vocabulary)));
+    for (let from = 0; from < rowCount && !this.#over; from += step) {
+      if (from > 0) await new Promise(setImmediate);
+      const count = Math.min(step, rowCount - from);
+      const rows = this.host.engine.rows(this.#request!, from, count);
+      await this.options.onRows?.({ first: first + from, count, rows });
+    }
+  }
+
+  #end(event: NativeEvent): void {
+    if (this.#over) return;
+    this.#finish();
+    const { promptTokens = 0, completionTokens = 0, queueMs = 0, promptMs = 0 } = event.usage ?? {};
+    const promptTokensPerSecond = promptMs > 0 ? (1000 * promptTokens) / promptMs : 0;
+    this.resolve({
+      logprobs: this.#logprobs,
+      usage: { promptTokens, completionTokens },
+      timings: { queueMs, promptMs, promptTokensPerSecond },
+    });
+  }
+
+  #fail(reason: unknown): void {
+    if (this.#over) return;
+    this.#finish();
+    this.reject(reason);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.options.signal?.removeEventListener("abort", this.#onAbort);
+  }
+
+  #cancel(): void {
+    try {
+      if (this.#request !== undefined) this.host.engine.cancel(this.#request);
+    } catch {
+      // The engine has ended.
+    }
+  }
+
+  readonly #onAbort = (): void => {
+    this.#cancel();
+    this.#fail(this.options.signal?.reason);
+  };
+}

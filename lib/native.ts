@@ -1,0 +1,223 @@
+// The one file that finds and loads the native addon, and the types of what it offers. Nothing is loaded before it
+// is needed: importing the package must not fail on a machine that lacks the addon.
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+import nodeGypBuild from "node-gyp-build";
+
+import { InhouseError, type InhouseErrorCode } from "./errors.js";
+
+/** An error as the addon passes it to callbacks; those it throws are Error objects with the same `code`. */
+export interface NativeError {
+  code: InhouseErrorCode;
+  message: string;
+}
+
+/** A metadata value; arrays are fetched one at a time with `NativeFile.array`. */
+export type NativeValue = string | boolean | number | bigint | { type: number; count: number };
+
+export interface NativeArray {
+  type: number;
+  count: number;
+  /** Numbers: little-endian elements; strings: all texts, one after the other. */
+  bytes: Uint8Array;
+  /** Strings alone: [count + 1] into bytes. */
+  offsets: Uint32Array;
+}
+
+export interface NativeTensor {
+  name: string;
+  type: string;
+  shape: number[];
+  bytes: number;
+  part: number;
+  offset: number;
+}
+
+export interface NativeFile {
+  summary(): {
+    path: string;
+    version: number;
+    alignment: number;
+    fileBytes: number;
+    metadataCount: number;
+    tensorCount: number;
+  };
+  metadata(from: number, to: number): { key: string; type: number; value: NativeValue }[];
+  tensors(from: number, to: number): NativeTensor[];
+  array(entry: number, path: Uint32Array): NativeArray;
+}
+
+export interface NativeLoadOptions {
+  path: string;
+  /** `key=value` */
+  overrides: string[];
+  device: "cpu" | "reference";
+  /** 0: as many as the process may use. */
+  threads: number;
+  /** Empty: the best. */
+  instructionSet: string;
+  repack: boolean;
+  lockMemory: boolean;
+}
+
+export interface NativeModel {
+  describe(): {
+    architecture: string;
+    parameters: number;
+    weightBytes: number;
+    trainedContextLength: number;
+    vocabularySize: number;
+    layers: number;
+    device: string;
+    deviceDescription: string;
+  };
+  createEngine(
+    vocabulary: { bytes: Uint8Array; offsets: Uint32Array },
+    options: NativeEngineOptions,
+    onEvents: (events: NativeEvent[]) => void,
+    onReady: (error: NativeError | null, engine: NativeEngine) => void,
+  ): void;
+  release(): void;
+}
+
+export interface NativeEngineOptions {
+  /** 0: the trained one, at most 8,192. */
+  contextLength: number;
+  maxConcurrent: number;
+  maxQueue: number;
+  maxBatchTokens: number;
+  /** Empty: the device's choice. */
+  kvTypeK: string;
+  kvTypeV: string;
+}
+
+export interface NativeSampling {
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  typicalP: number;
+  topNSigma: number;
+  repeatPenalty: number;
+  frequencyPenalty: number;
+  presencePenalty: number;
+  penaltyLastN: number;
+  dryMultiplier: number;
+  dryBase: number;
+  dryAllowedLength: number;
+  dryPenaltyLastN: number;
+  dryBreakers: Int32Array[];
+  xtcProbability: number;
+  xtcThreshold: number;
+  seed: bigint;
+  logitBiasTokens: Int32Array;
+  logitBiases: number[];
+}
+
+export type NativeSpec =
+  | { evaluate: true; evaluateRows: boolean }
+  | {
+      evaluate: false;
+      evaluateRows: false;
+      sampling: NativeSampling;
+      /** -1: until the context is full. */
+      maxTokens: number;
+      stop: string[];
+      stopTokens: Int32Array;
+      /** -1: none. */
+      topLogprobs: number;
+    };
+
+export interface NativeUsage {
+  promptTokens: number;
+  completionTokens: number;
+  queueMs: number;
+  promptMs: number;
+  decodeMs: number;
+}
+
+/** What one request got since the last call. */
+export interface NativeEvent {
+  request: number;
+  finish: "none" | "stop" | "length" | "cancelled" | "error";
+  tokens?: number[];
+  /** UTF-8; may end inside a character. */
+  text?: Uint8Array;
+  logprobs?: { token: number; logprob: number; top: { token: number; logprob: number }[] }[];
+  /** With the last event. */
+  usage?: NativeUsage;
+  stop?: string;
+  error?: NativeError;
+  /** Evaluating: log-probabilities of tokens first + 1 and on; `rowCount` rows can be fetched. */
+  first?: number;
+  tokenLogprobs?: Float32Array;
+  rowCount?: number;
+}
+
+export interface NativeEngine {
+  describe(): {
+    contextLength: number;
+    maxConcurrent: number;
+    maxQueue: number;
+    maxBatchTokens: number;
+    kvTypeK: "f32" | "f16" | "q8_0";
+    kvTypeV: "f32" | "f16" | "q8_0";
+    kvBytes: number;
+    activationBytes: number;
+  };
+  submit(prompt: Int32Array, spec: NativeSpec): number;
+  cancel(request: number): void;
+  acknowledge(request: number): void;
+  rows(request: number, from: number, count: number): Float32Array;
+  dispose(callback: () => void): void;
+}
+
+export interface NativeAddon {
+  openFile(
+    path: string,
+    overrides: { list: string[] },
+    callback: (error: NativeError | null, file: NativeFile) => void,
+  ): void;
+  /** Returns a function that cancels the load. */
+  loadModel(
+    options: NativeLoadOptions,
+    onProgress: (loadedBytes: number) => void,
+    onEnd: (error: NativeError | null, model: NativeModel) => void,
+  ): () => void;
+}
+
+let loaded: NativeAddon | undefined;
+
+/** The addon, loaded at the first call. Throws ERR_INHOUSE_NATIVE_LOAD. */
+export function native(): NativeAddon {
+  loaded ??= load(join(__dirname, ".."));
+  return loaded;
+}
+
+/** @internal Loads the addon of the package at `root`. */
+export function load(root: string): NativeAddon {
+  try {
+    return nodeGypBuild(root) as NativeAddon;
+  } catch (error) {
+    throw new InhouseError("ERR_INHOUSE_NATIVE_LOAD", explain(root, error), { cause: error });
+  }
+}
+
+function explain(root: string, error: unknown): string {
+  const platform = `${process.platform}-${process.arch}`;
+  const found = ["build/Release", `prebuilds/${platform}`].flatMap((folder) => {
+    const path = join(root, folder);
+    const names = existsSync(path) ? readdirSync(path).filter((name) => name.endsWith(".node")) : [];
+    return names.map((name) => join(folder, name));
+  });
+  const remedy = existsSync(join(root, "CMakeLists.txt"))
+    ? "build it with: npm run build"
+    : "install it on this very system with: npm install inhouse --force " +
+      "(a node_modules folder copied from another system, or an image of another libc, lacks it)";
+  const what =
+    found.length === 0
+      ? `looked for build/Release/*.node and prebuilds/${platform}/*.node in ${root} and found neither`
+      : `${found.join(" and ")} in ${root} could not be loaded: ${error instanceof Error ? error.message : String(error)}`;
+  return `the native part of inhouse for ${platform}, Node ${process.versions.node}: ${what}; ${remedy}`;
+}

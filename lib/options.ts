@@ -1,0 +1,119 @@
+// Checking options objects against a table: wrong types and ranges are refused with the option's name, its value and
+// what was expected, unknown names with the nearest known one.
+import { inspect } from "node:util";
+
+import { InhouseError } from "./errors.js";
+
+/** What one option may be; every option may be undefined. */
+export type Rule =
+  | { kind: "integer" | "number"; min: number; max: number; words?: readonly string[] }
+  | { kind: "boolean" | "string" | "function" | "signal" }
+  | { kind: "choice"; values: readonly string[] }
+  /** `problem` says what was expected, or nothing where the value fits. */
+  | { kind: "other"; problem: (value: unknown) => string | undefined };
+
+export type Rules = Readonly<Record<string, Rule>>;
+
+/** A value as a message shows it: short, and safe for any object. */
+export function show(value: unknown): string {
+  const text = inspect(value, { customInspect: false, depth: 0, maxArrayLength: 3, breakLength: Infinity });
+  return text.length > 60 ? `${text.slice(0, 59)}…` : text;
+}
+
+export function invalidArgument(message: string): InhouseError {
+  return new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", message);
+}
+
+/** Checks every option of `call` (a name for messages). Throws ERR_INHOUSE_INVALID_ARGUMENT. */
+export function checkOptions(call: string, options: unknown, rules: Rules): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw invalidArgument(`${call}: options are ${show(options)}; expected an object`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
+    if (rule === undefined) {
+      const near = nearest(name, Object.keys(rules));
+      throw invalidArgument(
+        `${call}: unknown option '${name}'${near === undefined ? "" : `; did you mean '${near}'?`}`,
+      );
+    }
+    if (value === undefined) continue;
+    const expected = problem(rule, value);
+    if (expected !== undefined) {
+      throw invalidArgument(`${call}: option '${name}' is ${show(value)}; expected ${expected}`);
+    }
+  }
+}
+
+function problem(rule: Rule, value: unknown): string | undefined {
+  switch (rule.kind) {
+    case "integer":
+    case "number": {
+      if (typeof value === "string" && rule.words?.includes(value)) return undefined;
+      const fits =
+        typeof value === "number" &&
+        value >= rule.min &&
+        value <= rule.max &&
+        (rule.kind === "number" || Number.isInteger(value));
+      if (fits) return undefined;
+      const words = (rule.words ?? []).map((word) => ` or "${word}"`).join("");
+      return `${rule.kind === "integer" ? "a whole number" : "a number"} from ${rule.min} to ${rule.max}${words}`;
+    }
+    case "boolean":
+      return typeof value === "boolean" ? undefined : "true or false";
+    case "string":
+      return typeof value === "string" ? undefined : "a string";
+    case "function":
+      return typeof value === "function" ? undefined : "a function";
+    case "signal":
+      return isSignal(value) ? undefined : "an AbortSignal";
+    case "choice":
+      return typeof value === "string" && rule.values.includes(value)
+        ? undefined
+        : rule.values.map((word) => `"${word}"`).join(", ");
+    case "other":
+      return rule.problem(value);
+  }
+}
+
+// By its looks: a signal may come from another realm, as under Jest.
+function isSignal(value: unknown): boolean {
+  const signal = value as Partial<AbortSignal> | null;
+  return (
+    typeof signal === "object" &&
+    signal !== null &&
+    typeof signal.aborted === "boolean" &&
+    typeof signal.addEventListener === "function"
+  );
+}
+
+/** The known name that an unknown one was probably meant to be. */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, "");
+  const wanted = plain(name);
+  let best: string | undefined;
+  let least = Math.max(1, Math.floor(name.length / 3)) + 1;
+  for (const candidate of known) {
+    const edits = editDistance(wanted, plain(candidate), least);
+    if (edits < least) {
+      best = candidate;
+      least = edits;
+    }
+  }
+  return best;
+}
+
+/** Letters to insert, drop or replace; `limit` where there are as many or more. */
+function editDistance(a: string, b: string, limit: number): number {
+  if (Math.abs(a.length - b.length) >= limit) return limit;
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replace = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replace, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return Math.min(row[b.length]!, limit);
+}

@@ -1,0 +1,247 @@
+// One generation at work, from the call to its last event. What users hold is a Generation over it (generate.ts); a
+// run never refers to that, except while somebody waits on it, so that a generation nobody keeps can be noticed.
+import { AsyncResource } from "node:async_hooks";
+
+import type { CallSite } from "./call-site.js";
+import type { NativeEngine, NativeEvent, NativeUsage } from "./native.js";
+import type { GenerateSpec } from "./request.js";
+import type { Receiver, Requests } from "./requests.js";
+import { Utf8Stream } from "./tokenizer/tokenizer.js";
+import type { Delta, FinishReason, GenerationResult, SampledLogprob, Timings } from "./types.js";
+
+/** What a run needs of its model; holding it keeps the model alive. */
+export interface RunHost {
+  readonly engine: NativeEngine;
+  readonly requests: Requests;
+  /** Runs that have not ended, for `dispose`. */
+  readonly running: Set<Run>;
+}
+
+/** Something that reads the deltas, one at a time. */
+interface Reader {
+  resolve(result: IteratorResult<Delta, void>): void;
+  reject(reason: unknown): void;
+  /** What the reader waits through; alive as long as the reader waits, though nobody else refers to it. */
+  through: unknown;
+}
+
+export interface RunInput {
+  site: CallSite;
+  spec: GenerateSpec;
+  seed: number;
+  signal: AbortSignal | undefined;
+  /** The prompt's token ids; may encode in slices until the signal given to it is aborted. */
+  prompt: (signal: AbortSignal) => Int32Array | Promise<Int32Array>;
+}
+
+const noUsage: NativeUsage = { promptTokens: 0, completionTokens: 0, queueMs: 0, promptMs: 0, decodeMs: 0 };
+
+export class Run extends AsyncResource implements Receiver {
+  /** Settles with the run's end; never an unhandled rejection. */
+  readonly ended: Promise<GenerationResult>;
+  /** What somebody awaits the end through, for the same reason as a reader's. */
+  awaited: unknown;
+
+  readonly #host: RunHost;
+  readonly #site: CallSite;
+  readonly #input: RunInput;
+  #settle!: { resolve(result: GenerationResult): void; reject(reason: unknown): void };
+  #request: number | undefined;
+  #over = false;
+  #closed = false;
+  #failure: { reason: unknown } | undefined;
+  readonly #encoding = new AbortController();
+
+  // What has come, and what nobody has read of it.
+  readonly #utf8 = new Utf8Stream();
+  #text = "";
+  readonly #tokens: number[] = [];
+  readonly #logprobs: SampledLogprob[] = [];
+  #unsent: { tokens: number[]; logprobs: SampledLogprob[] } = { tokens: [], logprobs: [] };
+  readonly #deltas: Delta[] = [];
+  readonly #readers: Reader[] = [];
+
+  readonly #called = performance.now();
+  #submitted = 0;
+  #firstToken = 0;
+
+  constructor(host: RunHost, input: RunInput) {
+    super("InhouseGeneration");
+    this.#host = host;
+    this.#site = input.site;
+    this.#input = input;
+    this.ended = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    this.ended.catch(() => {});
+    host.running.add(this);
+    const { signal } = input;
+    if (signal?.aborted) {
+      this.#fail(signal.reason);
+      return;
+    }
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#start();
+  }
+
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  /** The next delta; `done` at the end. */
+  next(through: unknown): Promise<IteratorResult<Delta, void>> {
+    return new Promise((resolve, reject) => {
+      const delta = this.#deltas.shift();
+      if (delta) resolve({ done: false, value: delta });
+      else if (this.#failure && !this.#closed) reject(this.#failure.reason as Error);
+      else if (this.#over || this.#closed) resolve({ done: true, value: undefined });
+      else this.#readers.push({ resolve, reject, through });
+    });
+  }
+
+  /** Ends the run within a step; what has come stays. Nothing happens once it is over. */
+  cancel(): void {
+    if (this.#over) return;
+    this.#encoding.abort();
+    if (this.#request === undefined) this.#end("cancelled", undefined, noUsage);
+    else this.#cancelRequest();
+  }
+
+  /** Leaves the loop: pending reads end, unread deltas are dropped. */
+  close(): void {
+    this.cancel();
+    this.#closed = true;
+    this.#deltas.length = 0;
+    for (const reader of this.#readers.splice(0)) reader.resolve({ done: true, value: undefined });
+  }
+
+  #start(): void {
+    try {
+      const prompt = this.#input.prompt(this.#encoding.signal);
+      if (prompt instanceof Promise) {
+        prompt.then(
+          (tokens) => this.runInAsyncScope(() => this.#submit(tokens)),
+          (error: unknown) => this.#fail(this.#site.translate(error)),
+        );
+      } else this.#submit(prompt);
+    } catch (error) {
+      this.#fail(this.#site.translate(error));
+    }
+  }
+
+  #submit(prompt: Int32Array): void {
+    if (this.#over) return;
+    this.#submitted = performance.now();
+    try {
+      this.#request = this.#host.engine.submit(prompt, this.#input.spec);
+      this.#host.requests.add(this.#request, this);
+    } catch (error) {
+      this.#fail(this.#site.translate(error));
+    }
+  }
+
+  #cancelRequest(): void {
+    try {
+      if (this.#request !== undefined) this.#host.engine.cancel(this.#request);
+    } catch {
+      // The engine has ended; `lost` follows.
+    }
+  }
+
+  readonly #onAbort = (): void => {
+    this.#encoding.abort();
+    this.#cancelRequest();
+    this.#fail(this.#input.signal?.reason);
+  };
+
+  receive(event: NativeEvent): void {
+    if (this.#over) return;
+    this.runInAsyncScope(() => this.#take(event));
+  }
+
+  lost(): void {
+    this.#end("cancelled", undefined, { ...noUsage, completionTokens: this.#tokens.length });
+  }
+
+  #take(event: NativeEvent): void {
+    const { tokens = [], logprobs = [], finish } = event;
+    if (tokens.length > 0 && this.#tokens.length === 0) this.#firstToken = performance.now();
+    for (const token of tokens) {
+      this.#tokens.push(token);
+      this.#unsent.tokens.push(token);
+    }
+    for (const entry of logprobs) {
+      this.#logprobs.push(entry);
+      this.#unsent.logprobs.push(entry);
+    }
+    const text = event.text ? this.#utf8.push(event.text) : "";
+    if (finish === "none") {
+      if (text !== "") this.#emit(text);
+      return;
+    }
+    if (finish === "error") {
+      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
+      this.#fail(this.#site.native(error));
+      return;
+    }
+    const last = text + this.#utf8.flush();
+    if (last !== "" || this.#unsent.tokens.length > 0) this.#emit(last);
+    this.#end(finish, event.stop, event.usage ?? noUsage);
+  }
+
+  #emit(text: string): void {
+    this.#text += text;
+    const delta: Delta = { type: "text", text, tokens: this.#unsent.tokens };
+    if (this.#input.spec.topLogprobs >= 0) delta.logprobs = this.#unsent.logprobs;
+    this.#unsent = { tokens: [], logprobs: [] };
+    const reader = this.#readers.shift();
+    if (reader) reader.resolve({ done: false, value: delta });
+    else if (!this.#closed) this.#deltas.push(delta);
+  }
+
+  #end(finishReason: FinishReason, stopSequence: string | undefined, usage: NativeUsage): void {
+    if (this.#over) return;
+    this.#finish();
+    for (const reader of this.#readers.splice(0)) reader.resolve({ done: true, value: undefined });
+    const result: GenerationResult = {
+      text: this.#text,
+      tokens: this.#tokens,
+      finishReason,
+      usage: { promptTokens: usage.promptTokens, completionTokens: usage.completionTokens },
+      timings: this.#timings(usage),
+      seed: this.#input.seed,
+    };
+    if (stopSequence !== undefined) result.stopSequence = stopSequence;
+    if (this.#input.spec.topLogprobs >= 0) result.logprobs = this.#logprobs;
+    this.#settle.resolve(result);
+  }
+
+  #fail(reason: unknown): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#failure = { reason };
+    this.#deltas.length = 0;
+    for (const reader of this.#readers.splice(0)) reader.reject(reason);
+    this.#settle.reject(reason);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#input.signal?.removeEventListener("abort", this.#onAbort);
+    this.#host.running.delete(this);
+    this.awaited = undefined;
+  }
+
+  #timings(usage: NativeUsage): Timings {
+    const perSecond = (tokens: number, ms: number): number => (ms > 0 && tokens > 0 ? (1000 * tokens) / ms : 0);
+    const encodeMs = this.#submitted > 0 ? this.#submitted - this.#called : 0;
+    return {
+      queueMs: encodeMs + usage.queueMs,
+      promptMs: usage.promptMs,
+      decodeMs: usage.decodeMs,
+      promptTokensPerSecond: perSecond(usage.promptTokens, usage.promptMs),
+      decodeTokensPerSecond: perSecond(usage.completionTokens - 1, usage.decodeMs),
+      timeToFirstTokenMs: this.#firstToken > 0 ? this.#firstToken - this.#called : 0,
+    };
+  }
+}

@@ -1,0 +1,314 @@
+import { BytePairEncoder, MergeTable } from "./bpe.js";
+import { ByteTable, hashBytes } from "./byte-table.js";
+import { checkData, invalid, type StringTable, type TokenizerData, TokenKind } from "./data.js";
+import type { IdBuffer } from "./id-buffer.js";
+import { preTokenizer } from "./pretokenizers.js";
+import { SentencePieceEncoder } from "./sentencepiece.js";
+import { SpecialTokens } from "./special-tokens.js";
+import { StopTokens } from "./stop-tokens.js";
+
+/** Everything a Tokenizer works with. */
+export interface Vocabulary {
+  readonly tokens: StringTable;
+  /** Each token's kind, see TokenKind. */
+  readonly kinds: Uint8Array;
+  /** Each token's bytes in text; for control and unknown tokens their name. */
+  readonly bytes: Uint8Array;
+  readonly offsets: Uint32Array;
+  readonly special: SpecialTokens;
+  readonly encoder: {
+    encode(bytes: Uint8Array, start: number, end: number, out: IdBuffer): Generator<void, void>;
+  };
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  readonly paddingTokenId: number | undefined;
+  readonly stopTokenIds: Int32Array;
+  readonly addBos: boolean;
+  readonly addEos: boolean;
+  /** Spaces are U+2581 in token texts (SentencePiece). */
+  readonly escapesSpaces: boolean;
+  /** A space is put before text that begins, or follows a special token. */
+  readonly addSpacePrefix: boolean;
+  readonly nfc: boolean;
+}
+
+/** Nodes of the tree of special tokens that are accepted; the largest published vocabulary needs about 30,000. */
+const mostSpecialNodes = 1 << 20;
+
+const stepBytes = 4096;
+
+/** The byte that each code point of a byte-level token text stands for, -1: none (GPT-2's bytes_to_unicode). */
+const byteOf: Int16Array = (() => {
+  const table = new Int16Array(0x180).fill(-1);
+  let other = 0x100;
+  for (let byte = 0; byte < 256; byte++) {
+    const itself = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    table[itself ? byte : other++] = byte;
+  }
+  return table;
+})();
+
+/** Writes the raw bytes of a byte-level token text to `to`; gives their number, or -1 if a character stands for none. */
+function unmap(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): number {
+  const first = at;
+  for (let i = start; i < end;) {
+    const lead = from[i]!;
+    let codePoint = lead;
+    if (lead < 0x80) i++;
+    else {
+      if (lead < 0xc2 || lead > 0xc5 || i + 1 >= end) return -1;
+      codePoint = ((lead & 31) << 6) | (from[i + 1]! & 63);
+      i += 2;
+    }
+    const byte = byteOf[codePoint]!;
+    if (byte < 0) return -1;
+    to[at++] = byte;
+  }
+  return at - first;
+}
+
+/** The byte that a token text of the form `<0xXX>` stands for, or -1. */
+function byteToken(text: Uint8Array, start: number, end: number): number {
+  if (end - start !== 6) return -1;
+  const string = String.fromCharCode(...text.subarray(start, end));
+  return /^<0x[0-9A-Fa-f]{2}>$/.test(string) ? parseInt(string.slice(3, 5), 16) : -1;
+}
+
+/** The kinds, special tokens and stop tokens, which all vocabularies have. */
+function* classify(data: TokenizerData): Generator<void, { kinds: Uint8Array; stops: StopTokens }> {
+  const { data: text, offsets } = data.tokens;
+  const count = offsets.length - 1;
+  const kinds = new Uint8Array(count);
+  const stops = new StopTokens();
+  for (let id = 0; id < count; id++) {
+    kinds[id] = data.tokenTypes?.[id] || TokenKind.normal;
+    stops.consider(id, kinds[id]!, text.subarray(offsets[id]!, offsets[id + 1]!));
+    if ((id & 0xfff) === 0) yield;
+  }
+  return { kinds, stops };
+}
+
+function addSpecial(
+  special: SpecialTokens,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  id: number,
+  kind: number,
+): void {
+  if (kind !== TokenKind.control && kind !== TokenKind.userDefined && kind !== TokenKind.unknown) return;
+  special.add(bytes, start, end, id, kind !== TokenKind.userDefined);
+  if (special.size > mostSpecialNodes) {
+    throw invalid(
+      "tokens",
+      `control and user-defined tokens are too long; expected ${mostSpecialNodes} bytes in all`,
+    );
+  }
+}
+
+/** Checks and builds a vocabulary, in steps of bounded work. */
+export function* buildVocabulary(data: TokenizerData): Generator<void, Vocabulary> {
+  yield* checkData(data);
+  const { kinds, stops } = yield* classify(data);
+  const model =
+    data.model === "gpt2" ? yield* buildBytePair(data, kinds) : yield* buildSentencePiece(data, kinds);
+  return {
+    tokens: data.tokens,
+    kinds,
+    ...model,
+    paddingTokenId: data.paddingTokenId,
+    stopTokenIds: stops.ids([model.eosTokenId, data.eotTokenId, data.eomTokenId]),
+    addEos: data.addEos ?? false,
+  };
+}
+
+type Model = Omit<Vocabulary, "tokens" | "kinds" | "stopTokenIds" | "addEos" | "paddingTokenId">;
+
+function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void, Model> {
+  const rules = preTokenizer(data.pre);
+  const { data: text, offsets: textOffsets } = data.tokens;
+  const count = kinds.length;
+  const bytes = new Uint8Array(text.length);
+  const offsets = new Uint32Array(count + 1);
+  const table = new ByteTable(bytes, offsets, count);
+  const special = new SpecialTokens();
+  const byteIds = new Int32Array(256).fill(-1);
+  let used = 0;
+  let work = 0;
+  for (let id = 0; id < count; id++) {
+    const start = textOffsets[id]!;
+    const end = textOffsets[id + 1]!;
+    const kind = kinds[id]!;
+    const ordinary = kind === TokenKind.normal || kind === TokenKind.byte;
+    let length = -1;
+    if (kind === TokenKind.byte) {
+      const byte = byteToken(text, start, end);
+      if (byte >= 0) {
+        bytes[used] = byte;
+        length = 1;
+      }
+    }
+    if (length < 0 && ordinary) length = unmap(text, start, end, bytes, used);
+    const literal = length < 0;
+    if (literal) {
+      bytes.set(text.subarray(start, end), used);
+      length = end - start;
+    }
+    offsets[id] = used;
+    used += length;
+    offsets[id + 1] = used;
+    addSpecial(special, text, start, end, id, kind);
+    if (length > 0 && (ordinary ? !literal : kind === TokenKind.userDefined)) {
+      table.add(id, !ordinary);
+      if (length === 1 && ordinary) byteIds[bytes[used - 1]!] = id;
+    }
+    if ((work += 16 + end - start) > stepBytes) {
+      work = 0;
+      yield;
+    }
+  }
+  const merges = yield* readMerges(data.merges!, table);
+  return {
+    bytes: bytes.slice(0, used),
+    offsets,
+    special,
+    encoder: new BytePairEncoder(table, byteIds, merges, rules),
+    bosTokenId: data.bosTokenId,
+    eosTokenId: data.eosTokenId,
+    addBos: data.addBos ?? (rules.addBos === true && data.bosTokenId !== undefined),
+    escapesSpaces: false,
+    addSpacePrefix: false,
+    nfc: rules.nfc ?? false,
+  };
+}
+
+function* readMerges(merges: StringTable, table: ByteTable): Generator<void, MergeTable> {
+  const { data, offsets } = merges;
+  const count = offsets.length - 1;
+  const result = new MergeTable(count);
+  let joined = new Uint8Array(256);
+  let work = 0;
+  for (let rank = 0; rank < count; rank++) {
+    const start = offsets[rank]!;
+    const end = offsets[rank + 1]!;
+    const blank = data.indexOf(0x20, start + 1);
+    if (blank < 0 || blank + 1 >= end) {
+      throw invalid(`merges[${rank}]`, "no two tokens with a space between them; expected two");
+    }
+    if (joined.length < end - start) joined = new Uint8Array(2 * (end - start));
+    const left = unmap(data, start, blank, joined, 0);
+    const right = left < 0 ? -1 : unmap(data, blank + 1, end, joined, left);
+    if (right < 0)
+      throw invalid(`merges[${rank}]`, "a character that stands for no byte; expected byte-level text");
+    const leftId = table.find(joined, 0, left, hashBytes(joined, 0, left));
+    const rightId = table.find(joined, left, left + right, hashBytes(joined, left, left + right));
+    const merged = table.find(joined, 0, left + right, hashBytes(joined, 0, left + right));
+    if (leftId < 0 || rightId < 0 || merged < 0) {
+      const which = leftId < 0 ? "its first part" : rightId < 0 ? "its second part" : "the merged text";
+      throw invalid(`merges[${rank}]`, `${which} is not among the tokens; expected it there`);
+    }
+    result.add(leftId, rightId, rank, merged);
+    if ((work += 32 + end - start) > stepBytes) {
+      work = 0;
+      yield;
+    }
+  }
+  return result;
+}
+
+const lower = [0xe2, 0x96, 0x81] as const; // U+2581, which stands for a space
+
+function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<void, Model> {
+  const { data: text, offsets: textOffsets } = data.tokens;
+  const count = kinds.length;
+  // Output bytes, and the texts by which pieces are found: in these every space is U+2581.
+  const bytes = new Uint8Array(text.length);
+  const offsets = new Uint32Array(count + 1);
+  let spaces = 0;
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === 0x20) spaces++;
+    if ((i & 0xffff) === 0xffff) yield;
+  }
+  const keys = new Uint8Array(text.length + 2 * spaces);
+  const keyOffsets = new Uint32Array(count + 1);
+  const table = new ByteTable(keys, keyOffsets, count);
+  const special = new SpecialTokens();
+  const byteIds = new Int32Array(256).fill(-1);
+  const beforeSpace = new Uint8Array(256);
+  let unused: Uint8Array | undefined;
+  let longestPiece = 0;
+  let used = 0;
+  let key = 0;
+  let work = 0;
+  for (let id = 0; id < count; id++) {
+    const start = textOffsets[id]!;
+    const end = textOffsets[id + 1]!;
+    const kind = kinds[id]!;
+    const keyStart = key;
+    offsets[id] = used;
+    if (kind === TokenKind.byte) {
+      const byte = byteToken(text, start, end);
+      if (byte < 0) throw invalid(`tokens[${id}]`, 'is a byte token, but not of the form "<0xXX>"');
+      byteIds[byte] = id;
+      bytes[used++] = byte;
+    } else {
+      const named = kind === TokenKind.control || kind === TokenKind.unknown;
+      for (let i = start; i < end;) {
+        const space =
+          text[i] === lower[0] && i + 2 < end && text[i + 1] === lower[1] && text[i + 2] === lower[2];
+        if (space || text[i] === 0x20) {
+          if (i > start && !named) beforeSpace[keys[key - 1]!] = 1;
+          keys.set(lower, key);
+          key += 3;
+          if (space && named) bytes.set(lower, used);
+          else bytes[used] = 0x20;
+          used += space && named ? 3 : 1;
+          i += space ? 3 : 1;
+        } else keys[key++] = bytes[used++] = text[i++]!;
+      }
+    }
+    offsets[id + 1] = used;
+    keyOffsets[id] = keyStart;
+    keyOffsets[id + 1] = key;
+    addSpecial(special, keys, keyStart, key, id, kind);
+    const piece = kind === TokenKind.normal || kind === TokenKind.userDefined || kind === TokenKind.unused;
+    if (piece && key > keyStart) {
+      table.add(id);
+      longestPiece = Math.max(longestPiece, key - keyStart);
+      if (kind === TokenKind.unused) (unused ??= new Uint8Array(count))[id] = 1;
+    }
+    if ((work += 16 + end - start) > stepBytes) {
+      work = 0;
+      yield;
+    }
+  }
+  // The ids that SentencePiece models have where the file names none, if the tokens are what they should be.
+  const named = (id: number, name: string): number | undefined =>
+    id < count && Buffer.from(text.subarray(textOffsets[id], textOffsets[id + 1])).toString() === name
+      ? id
+      : undefined;
+  const bosTokenId = data.bosTokenId ?? named(1, "<s>");
+  const unknownId = data.unknownTokenId ?? named(0, "<unk>") ?? -1;
+  if (data.addBos && bosTokenId === undefined)
+    throw invalid("add_bos_token", "true, but bos_token_id is missing");
+  return {
+    bytes: bytes.slice(0, used),
+    offsets,
+    special,
+    encoder: new SentencePieceEncoder({
+      table,
+      scores: data.scores!,
+      byteIds,
+      unknownId,
+      longestPiece,
+      beforeSpace,
+      unused,
+    }),
+    bosTokenId,
+    eosTokenId: data.eosTokenId ?? named(2, "</s>"),
+    addBos: data.addBos ?? bosTokenId !== undefined,
+    escapesSpaces: true,
+    addSpacePrefix: data.addSpacePrefix ?? true,
+    nfc: false,
+  };
+}

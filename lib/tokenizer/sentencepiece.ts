@@ -1,0 +1,140 @@
+import { type ByteTable, hashBytes, longestToken } from "./byte-table.js";
+import type { IdBuffer } from "./id-buffer.js";
+import { MergeRun, workPerStep } from "./merge-run.js";
+import { longestCachedPiece, PieceCache } from "./piece-cache.js";
+import { after } from "./unicode.js";
+
+/** What a SentencePiece vocabulary needs beside its tokens. */
+export interface SentencePieceVocabulary {
+  /** Normal, user-defined and unused pieces by their text (with U+2581 for a space). */
+  table: ByteTable;
+  scores: Float32Array;
+  /** The `<0xXX>` token of each byte, -1 where the vocabulary has none. */
+  byteIds: Int32Array;
+  /** The token for a character that has no other, or -1 (such characters are left out). */
+  unknownId: number;
+  /** Length of the longest piece in `table`, in bytes. */
+  longestPiece: number;
+  /** 1 for each byte that stands before U+2581 in some piece: there no merge can be ruled out. */
+  beforeSpace: Uint8Array;
+  /** 1 for each unused piece: it takes part in merges and is then taken apart again. */
+  unused: Uint8Array | undefined;
+}
+
+/**
+ * SentencePiece BPE (`tokenizer.ggml.model` "llama"): neighbouring symbols whose joined text is a piece are merged,
+ * best score first, leftmost among equals; what has no piece becomes bytes. Source: Kudo and Richardson, SentencePiece,
+ * 2018, and the behaviour of the sentencepiece library. The text has U+2581 for spaces and holds no special tokens.
+ */
+export class SentencePieceEncoder {
+  private readonly cache = new PieceCache();
+
+  constructor(private readonly vocabulary: SentencePieceVocabulary) {}
+
+  /** Appends the ids of `bytes[start, end)` (well-formed UTF-8) to `out`; yields at intervals of bounded work. */
+  *encode(bytes: Uint8Array, start: number, end: number, out: IdBuffer): Generator<void, void> {
+    const { cache } = this;
+    let work = 0;
+    for (let at = start; at < end;) {
+      const stop = this.wordEnd(bytes, at, end);
+      const short = stop - at <= longestCachedPiece;
+      const hash = short ? hashBytes(bytes, at, stop) : 0;
+      if (!short || !cache.take(bytes, at, stop, hash, out)) {
+        const from = out.length;
+        const run = new SentencePieceRun(bytes, at, stop, this.vocabulary);
+        yield* run.run();
+        run.collect(out);
+        if (short) cache.put(bytes, at, stop, hash, out, from);
+        work += 32;
+      }
+      work += 2 + ((stop - at) >> 3);
+      at = stop;
+      if (work > workPerStep) {
+        work = 0;
+        yield;
+      }
+    }
+  }
+
+  /** The next place from `at` on that no piece lies across: before a U+2581 that no piece has at this place. */
+  private wordEnd(bytes: Uint8Array, at: number, end: number): number {
+    const { beforeSpace } = this.vocabulary;
+    for (let i = at + 1; i + 2 < end; i++) {
+      if (bytes[i] !== 0xe2 || bytes[i + 1] !== 0x96 || bytes[i + 2] !== 0x81) continue;
+      if (beforeSpace[bytes[i - 1]!] === 0) return i;
+    }
+    return end;
+  }
+}
+
+/** Where each character of `bytes[start, end)` begins, and `end`. */
+function characterStarts(bytes: Uint8Array, start: number, end: number): Int32Array {
+  const starts = new Int32Array(end - start + 1);
+  let count = 0;
+  for (let at = start; at < end; at = after(bytes, at)) starts[count++] = at;
+  starts[count] = end;
+  return starts.subarray(0, count + 1);
+}
+
+/** The merges of one word. */
+class SentencePieceRun extends MergeRun {
+  private readonly starts: Int32Array;
+  private readonly longest: number;
+  /** For unused pieces: where the pair that became the piece is divided (length of the left part). */
+  private readonly divisions: Map<number, number> | undefined;
+
+  constructor(
+    private readonly bytes: Uint8Array,
+    start: number,
+    end: number,
+    private readonly vocabulary: SentencePieceVocabulary,
+  ) {
+    const starts = characterStarts(bytes, start, end);
+    super(starts.length - 1);
+    this.starts = starts;
+    this.longest = Math.min(vocabulary.longestPiece, longestToken);
+    this.divisions = vocabulary.unused && new Map();
+  }
+
+  protected findPair(left: number, right: number): boolean {
+    const { bytes, starts, vocabulary } = this;
+    const start = starts[left]!;
+    const end = starts[this.next[right]!]!;
+    if (end - start > this.longest) return false;
+    this.spend((end - start) >> 3);
+    const id = vocabulary.table.find(bytes, start, end, hashBytes(bytes, start, end));
+    if (id < 0) return false;
+    this.pairPriority = -vocabulary.scores[id]!;
+    this.pairId = id;
+    if (this.divisions && vocabulary.unused![id]) this.divisions.set(id, starts[right]! - start);
+    return true;
+  }
+
+  collect(out: IdBuffer): void {
+    for (let i = 0; i < this.count; i = this.next[i]!) {
+      this.put(this.starts[i]!, this.starts[this.next[i]!]!, this.ids[i]!, out);
+    }
+  }
+
+  private put(start: number, end: number, merged: number, out: IdBuffer): void {
+    const { bytes, vocabulary } = this;
+    const { table, byteIds, unknownId } = vocabulary;
+    const id = merged >= 0 ? merged : table.find(bytes, start, end, hashBytes(bytes, start, end));
+    if (id >= 0) {
+      const division = this.divisions?.get(id);
+      if (division === undefined) out.push(id);
+      else {
+        this.put(start, start + division, -1, out);
+        this.put(start + division, end, -1, out);
+      }
+      return;
+    }
+    for (let at = start; at < end; at++) {
+      if (byteIds[bytes[at]!]! < 0) {
+        if (unknownId >= 0) out.push(unknownId);
+        return;
+      }
+    }
+    for (let at = start; at < end; at++) out.push(byteIds[bytes[at]!]!);
+  }
+}

@@ -1,0 +1,340 @@
+import { InhouseError } from "../errors.js";
+import { buildVocabulary, type Vocabulary } from "./build.js";
+import { type TokenizerData, TokenKind } from "./data.js";
+import { decodeBytes, Detokenizer } from "./detokenizer.js";
+import { IdBuffer } from "./id-buffer.js";
+import { atOnce, inSlices } from "./slices.js";
+
+export { type StringTable, type TokenizerData, TokenKind } from "./data.js";
+export { Detokenizer, Utf8Stream } from "./detokenizer.js";
+
+/** How text becomes token ids. */
+export interface EncodeOptions {
+  /**
+   * Whether the names of control tokens in the text ("<|im_end|>") become these tokens. Default false: text that a user
+   * wrote must not be able to end a turn. Chat templates' output is encoded with true. User-defined tokens of the
+   * vocabulary are recognized either way.
+   */
+  special?: boolean;
+  /**
+   * Whether to begin with BOS. It is never doubled: if the text itself begins with BOS (as many chat templates write it,
+   * with `special`), none is added. Default: what the model's file says (`tokenizer.addBos`).
+   */
+  addBos?: boolean;
+  /** Whether to end with EOS, not doubled either. Default: what the file says; prompts to be continued want false. */
+  addEos?: boolean;
+}
+
+/** How token ids become text. */
+export interface DecodeOptions {
+  /** Whether control tokens appear by name. Default false: they are left out. */
+  special?: boolean;
+}
+
+/** The output bytes of all tokens, as the native core takes them. */
+export interface VocabularyTable {
+  /** The bytes of all tokens one after the other; control, unknown and unused tokens have none. */
+  bytes: Uint8Array;
+  /** `size + 1` entries: token i has `bytes[offsets[i], offsets[i + 1])`. */
+  offsets: Uint32Array;
+  /** One TokenKind for each token. */
+  kinds: Uint8Array;
+}
+
+/** UTF-16 units that are converted to UTF-8 in one step. */
+const chunkLength = 1 << 16;
+/** Bytes that are searched for special tokens, or normalized, in one step. */
+const windowLength = 1 << 16;
+
+const textEncoder = new TextEncoder();
+
+/** Makes token ids from text and text from token ids. Made by `createTokenizer`. */
+export class Tokenizer {
+  /** How many tokens there are; ids go from 0 to `size - 1`. */
+  readonly size: number;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  readonly paddingTokenId: number | undefined;
+  /** The tokens that end a generation, in ascending order: EOS, EOT, and those known by their names. */
+  readonly stopTokenIds: Int32Array;
+  /** Whether `encode` begins with BOS by default. */
+  readonly addBos: boolean;
+  /** Whether `encode` ends with EOS by default. */
+  readonly addEos: boolean;
+
+  /** @internal */
+  constructor(private readonly parts: Vocabulary) {
+    this.size = parts.kinds.length;
+    this.bosTokenId = parts.bosTokenId;
+    this.eosTokenId = parts.eosTokenId;
+    this.paddingTokenId = parts.paddingTokenId;
+    this.stopTokenIds = parts.stopTokenIds;
+    this.addBos = parts.addBos;
+    this.addEos = parts.addEos;
+  }
+
+  /**
+   * The token ids of a text. Lone surrogates count as U+FFFD. Takes about 0.1 s for a megabyte; use `encodeAsync` for
+   * long texts in a server.
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT
+   */
+  encode(text: string, options: EncodeOptions = {}): Int32Array {
+    return atOnce(this.steps(text, options));
+  }
+
+  /**
+   * Like `encode`, in slices of about 1.5 ms between which the event loop is free.
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT, or the signal's reason
+   */
+  async encodeAsync(
+    text: string,
+    options: EncodeOptions & { signal?: AbortSignal } = {},
+  ): Promise<Int32Array> {
+    return inSlices(this.steps(text, options), options.signal);
+  }
+
+  /**
+   * The text of token ids. Bytes that are not UTF-8 become U+FFFD. The space that a SentencePiece model puts before
+   * text is taken off again.
+   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   */
+  decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+    const special = options.special ?? false;
+    const parts: Uint8Array[] = [];
+    let length = 0;
+    for (let i = 0; i < ids.length; i++) {
+      const bytes = this.outputBytes(ids[i]!, special);
+      parts.push(bytes);
+      length += bytes.length;
+    }
+    const all = new Uint8Array(length);
+    let at = 0;
+    for (const part of parts) {
+      all.set(part, at);
+      at += part.length;
+    }
+    const prefixed = this.parts.addSpacePrefix && all[0] === 0x20;
+    return decodeBytes(prefixed ? all.subarray(1) : all);
+  }
+
+  /** A decoder for ids that arrive one by one. It never splits a character, and keeps a space at the beginning. */
+  detokenizer(options: DecodeOptions = {}): Detokenizer {
+    const special = options.special ?? false;
+    return new Detokenizer((id) => this.outputBytes(id, special));
+  }
+
+  /**
+   * The bytes that a token adds to a text: empty for control tokens, maybe a part of a character.
+   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   */
+  tokenBytes(id: number): Uint8Array {
+    return this.outputBytes(id, false).slice();
+  }
+
+  /**
+   * A token's text as it stands in the vocabulary ("Ġthe", "▁the", "<0x0A>", "<|im_end|>").
+   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   */
+  tokenText(id: number): string {
+    this.checkId(id);
+    const { data, offsets } = this.parts.tokens;
+    return decodeBytes(data.subarray(offsets[id], offsets[id + 1]));
+  }
+
+  /**
+   * A token's kind, see TokenKind.
+   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   */
+  tokenKind(id: number): number {
+    this.checkId(id);
+    return this.parts.kinds[id]!;
+  }
+
+  /** The id of the token with this text in the vocabulary, if there is one (of several, the last). Not fast. */
+  tokenId(text: string): number | undefined {
+    const wanted = textEncoder.encode(text);
+    const { data, offsets } = this.parts.tokens;
+    for (let id = this.size - 1; id >= 0; id--) {
+      const start = offsets[id]!;
+      if (offsets[id + 1]! - start !== wanted.length) continue;
+      let i = 0;
+      while (i < wanted.length && data[start + i] === wanted[i]) i++;
+      if (i === wanted.length) return id;
+    }
+    return undefined;
+  }
+
+  /** The output bytes of every token; a copy. */
+  vocabulary(): VocabularyTable {
+    const { bytes, offsets, kinds } = this.parts;
+    const output = new Uint8Array(bytes.length);
+    const outputOffsets = new Uint32Array(this.size + 1);
+    let used = 0;
+    for (let id = 0; id < this.size; id++) {
+      if (hasOutput(kinds[id]!)) {
+        for (let i = offsets[id]!; i < offsets[id + 1]!; i++) output[used++] = bytes[i]!;
+      }
+      outputOffsets[id + 1] = used;
+    }
+    return { bytes: output.slice(0, used), offsets: outputOffsets, kinds: kinds.slice() };
+  }
+
+  private outputBytes(id: number, special: boolean): Uint8Array {
+    this.checkId(id);
+    const { bytes, offsets, kinds } = this.parts;
+    if (!special && !hasOutput(kinds[id]!)) return bytes.subarray(0, 0);
+    return bytes.subarray(offsets[id], offsets[id + 1]);
+  }
+
+  private checkId(id: number): void {
+    if (Number.isInteger(id) && id >= 0 && id < this.size) return;
+    throw new InhouseError(
+      "ERR_INHOUSE_TOKEN_OUT_OF_RANGE",
+      `token id ${String(id)}: expected an integer from 0 to ${this.size - 1}`,
+    );
+  }
+
+  private steps(text: string, options: EncodeOptions): Generator<void, Int32Array> {
+    if (typeof text !== "string") {
+      throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `text: ${typeof text}; expected a string`);
+    }
+    for (const name of ["special", "addBos", "addEos"] as const) {
+      const value: unknown = options[name];
+      if (value === undefined || typeof value === "boolean") continue;
+      throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${name}: ${typeof value}; expected a boolean`);
+    }
+    return encodeSteps(this.parts, text, options);
+  }
+}
+
+/** Whether tokens of a kind put bytes into a text. */
+function hasOutput(kind: number): boolean {
+  return kind === TokenKind.normal || kind === TokenKind.userDefined || kind === TokenKind.byte;
+}
+
+function* encodeSteps(parts: Vocabulary, text: string, options: EncodeOptions): Generator<void, Int32Array> {
+  const { special, bosTokenId, eosTokenId } = parts;
+  const control = options.special ?? false;
+  const out = new IdBuffer();
+  const bos = (options.addBos ?? parts.addBos) && bosTokenId !== undefined;
+  if (bos) out.push(bosTokenId);
+
+  const bytes = yield* toUtf8(text, parts.escapesSpaces);
+  let work = 0;
+  for (let at = 0; at < bytes.length;) {
+    const start = at;
+    let id = -1;
+    let end = bytes.length;
+    for (let from = start; from < bytes.length && id < 0; from += windowLength) {
+      if (from > start) yield;
+      const until = Math.min(from + windowLength, bytes.length);
+      id = special.find(bytes, from, until, bytes.length, control);
+    }
+    at = end;
+    if (id >= 0) {
+      end = special.matchStart;
+      at = special.matchEnd;
+    }
+    if (work++ > 32) {
+      work = 0;
+      yield;
+    }
+    if (end > start) yield* encodeSegment(parts, bytes, start, end, out);
+    if (id >= 0) out.push(id);
+  }
+
+  const doubled = bos && out.length > 1 && out.at(1) === bosTokenId;
+  if ((options.addEos ?? parts.addEos) && eosTokenId !== undefined) {
+    if (out.length === 0 || out.at(out.length - 1) !== eosTokenId) out.push(eosTokenId);
+  }
+  return doubled ? out.toArray(1) : out.toArray(0);
+}
+
+/** Encodes text between special tokens. */
+function* encodeSegment(
+  parts: Vocabulary,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  out: IdBuffer,
+): Generator<void, void> {
+  if (parts.addSpacePrefix) {
+    const prefixed = new Uint8Array(end - start + 3);
+    prefixed.set([0xe2, 0x96, 0x81]);
+    prefixed.set(bytes.subarray(start, end), 3);
+    yield* parts.encoder.encode(prefixed, 0, prefixed.length, out);
+  } else if (parts.nfc) {
+    const normalized = yield* toNfc(bytes, start, end);
+    if (normalized) yield* parts.encoder.encode(normalized, 0, normalized.length, out);
+    else yield* parts.encoder.encode(bytes, start, end, out);
+  } else yield* parts.encoder.encode(bytes, start, end, out);
+}
+
+/** UTF-8 of a text; with `escape`, spaces become U+2581. */
+function* toUtf8(text: string, escape: boolean): Generator<void, Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for (let at = 0; at < text.length;) {
+    let end = Math.min(at + chunkLength, text.length);
+    // Never cut a surrogate pair in two.
+    if (end < text.length && (text.charCodeAt(end) & 0xfc00) === 0xdc00) end++;
+    const chunk = text.slice(at, end);
+    chunks.push(textEncoder.encode(escape ? chunk.replaceAll(" ", "\u2581") : chunk));
+    at = end;
+    if (at < text.length) yield;
+  }
+  return join(chunks);
+}
+
+function join(chunks: readonly Uint8Array[]): Uint8Array {
+  if (chunks.length === 1) return chunks[0]!;
+  let length = 0;
+  for (const chunk of chunks) length += chunk.length;
+  const all = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.length;
+  }
+  return all;
+}
+
+/** Whether a leading byte begins a character that normalization form C may change or move: not below U+0300 or Han. */
+const mayChange = (byte: number): boolean => byte >= 0xcc && !(byte >= 0xe4 && byte <= 0xe9);
+
+/** Normalization form C of well-formed UTF-8; undefined if it is in that form already. */
+function* toNfc(bytes: Uint8Array, start: number, end: number): Generator<void, Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let changed = false;
+  for (let at = start; at < end;) {
+    // Nothing composes across the place before an ASCII character.
+    let stop = Math.min(at + windowLength, end);
+    while (stop < end && bytes[stop]! >= 0x80) stop++;
+    let i = at;
+    while (i < stop && !mayChange(bytes[i]!)) i++;
+    let chunk = bytes.subarray(at, stop);
+    if (i < stop) {
+      const text = decodeBytes(chunk);
+      const normalized = text.normalize("NFC");
+      if (normalized !== text) {
+        changed = true;
+        chunk = textEncoder.encode(normalized);
+      }
+    }
+    chunks.push(chunk);
+    at = stop;
+    yield;
+  }
+  return changed ? join(chunks) : undefined;
+}
+
+/**
+ * Checks tokenizer metadata and builds a tokenizer from it, in slices that leave the event loop free. The data must not
+ * change afterwards: the token texts are not copied.
+ * @throws ERR_INHOUSE_TOKENIZER_INVALID, ERR_INHOUSE_UNSUPPORTED_TOKENIZER, or the signal's reason
+ */
+export async function createTokenizer(
+  data: TokenizerData,
+  options: { signal?: AbortSignal } = {},
+): Promise<Tokenizer> {
+  return new Tokenizer(await inSlices(buildVocabulary(data), options.signal));
+}

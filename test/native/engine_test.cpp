@@ -1,0 +1,423 @@
+// The engine end to end on small random models: what comes out must not depend on how the work was cut up.
+#include "native/engine/engine.h"
+
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "test/native/check.h"
+#include "test/native/random_model.h"
+
+using namespace inhouse;
+using namespace inhouse::test;
+using kernels::TypeId;
+
+namespace {
+
+// What one request got in all.
+struct Outcome {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;  // evaluate: of each next token; else of each token drawn
+  std::vector<float> rows;
+  std::string text;
+  FinishReason finish = FinishReason::none;
+  std::optional<Error> error;
+  std::optional<std::string> stop;
+  Usage usage;
+};
+
+class Collector final : public EventSink {
+ public:
+  void on_events(std::vector<Event>&& events) override {
+    const std::lock_guard lock(mutex_);
+    for (Event& e : events) {
+      Outcome& o = outcomes_[e.request];
+      o.tokens.insert(o.tokens.end(), e.tokens.begin(), e.tokens.end());
+      o.logprobs.insert(o.logprobs.end(), e.token_logprobs.begin(), e.token_logprobs.end());
+      for (const Sampled& s : e.logprobs) o.logprobs.push_back(s.logprob);
+      o.rows.insert(o.rows.end(), e.rows.begin(), e.rows.end());
+      o.text += e.text;
+      o.finish = e.finish;
+      if (e.error) o.error = e.error;
+      if (e.stop) o.stop = e.stop;
+      o.usage = e.usage;
+      if (engine) engine->acknowledge(e.request);
+    }
+    changed_.notify_all();
+  }
+  Outcome wait(uint64_t id) {
+    std::unique_lock lock(mutex_);
+    const bool done = changed_.wait_for(lock, std::chrono::seconds(60),
+                                        [&] { return outcomes_[id].finish != FinishReason::none; });
+    CHECK(done);
+    return outcomes_[id];
+  }
+  size_t tokens(uint64_t id) {
+    const std::lock_guard lock(mutex_);
+    return outcomes_[id].tokens.size();
+  }
+  Engine* engine = nullptr;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<uint64_t, Outcome> outcomes_;
+};
+
+// A model file in the temporary folder, a model and an engine over it.
+class Rig {
+ public:
+  explicit Rig(const RandomModel& shape, Device device = Device::reference, int32_t threads = 1,
+               EngineOptions options = {}, CpuOptions cpu = {}) {
+    static int count = 0;
+    path_ =
+        (std::filesystem::temp_directory_path() /
+         ("inhouse-engine-test-" + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())) +
+          "-" + std::to_string(++count) + ".gguf"))
+            .string();
+    write_random_model(shape, path_);
+    cpu.threads = threads;
+    ModelOptions model_options;
+    model_options.path = path_;
+    model_options.device = device;
+    model_options.cpu = cpu;
+    model = Model::load(model_options, {});
+    Vocabulary vocabulary;  // token t is written as its number in brackets, control tokens 0 and 1 as nothing
+    vocabulary.offsets.push_back(0);
+    for (uint32_t t = 0; t < shape.vocabulary; ++t) {
+      const std::string text = t < 2 ? "" : "[" + std::to_string(t) + "]";
+      vocabulary.bytes.insert(vocabulary.bytes.end(), text.begin(), text.end());
+      vocabulary.offsets.push_back(uint32_t(vocabulary.bytes.size()));
+    }
+    engine = Engine::create(model, std::move(vocabulary), options, collector);
+    collector.engine = engine.get();
+  }
+  ~Rig() {
+    engine.reset();
+    std::filesystem::remove(path_);
+  }
+  const std::string& path() const { return path_; }
+
+  Collector collector;
+  std::shared_ptr<Model> model;
+  std::unique_ptr<Engine> engine;
+
+ private:
+  std::string path_;
+};
+
+std::vector<int32_t> prompt_of(int32_t count, int32_t vocabulary = 200, int32_t salt = 0) {
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < count; ++i) tokens.push_back((i * 37 + salt * 101 + 5) % vocabulary);
+  return tokens;
+}
+
+RequestSpec request(int32_t prompt_tokens, int32_t max_tokens, float temperature = 0, int32_t salt = 0) {
+  RequestSpec spec;
+  spec.prompt = prompt_of(prompt_tokens, 200, salt);
+  spec.max_tokens = max_tokens;
+  spec.sampling.temperature = temperature;
+  spec.sampling.seed = 42;
+  spec.top_logprobs = 0;
+  return spec;
+}
+
+Code code_of(Rig& rig, RequestSpec spec) {
+  try {
+    rig.engine->submit(std::move(spec));
+  } catch (const Error& e) {
+    return e.code();
+  }
+  return Code::internal;
+}
+
+std::vector<RandomModel> shapes() {
+  RandomModel llama, qwen, gemma;
+  qwen.architecture = "qwen2";
+  qwen.tied = false;
+  gemma.architecture = "gemma3";
+  gemma.layers = 7;
+  gemma.window = 40;
+  gemma.kv_heads = 1;
+  gemma.head_dim = 32;
+  for (RandomModel* m : {&llama, &qwen, &gemma}) m->matrix_type = m->embedding_type = TypeId::q8_0;
+  return {llama, qwen, gemma};
+}
+
+std::vector<Device> devices() {
+  return {Device::reference, Device::cpu};
+}
+
+}  // namespace
+
+TEST(the_same_bits_however_the_work_is_cut) {
+  for (const Device device : devices()) {
+    for (const RandomModel& shape : shapes()) {
+      for (const float temperature : {0.0f, 0.9f}) {
+        Rig alone(shape, device, 1);
+        const Outcome expected = alone.collector.wait(alone.engine->submit(request(150, 40, temperature)));
+        CHECK_EQ(expected.tokens.size(), size_t(40));
+        CHECK(expected.finish == FinishReason::length);
+
+        // In pieces, on two threads, beside others.
+        EngineOptions pieces;
+        pieces.max_batch_tokens = 13;
+        Rig busy(shape, device, 2, pieces);
+        std::vector<uint64_t> ids;
+        for (int32_t i = 0; i < 5; ++i) {
+          ids.push_back(busy.engine->submit(request(20 + 31 * i, 30, temperature, i)));
+        }
+        const uint64_t id = busy.engine->submit(request(150, 40, temperature));
+        const Outcome got = busy.collector.wait(id);
+        CHECK(got.tokens == expected.tokens);
+        CHECK(got.logprobs == expected.logprobs);
+        CHECK_EQ(got.text, expected.text);
+        for (const uint64_t other : ids) CHECK(busy.collector.wait(other).finish == FinishReason::length);
+      }
+    }
+  }
+}
+
+TEST(cache_types_change_little_and_keep_the_same_bits) {
+  for (const Device device : devices()) {
+    const RandomModel shape = shapes()[2];
+    EngineOptions exact;
+    exact.kv_type_k = exact.kv_type_v = KvType::f32;
+    RequestSpec spec = request(120, -1);
+    spec.evaluate = true;
+    Rig reference(shape, device, 1, exact);
+    const Outcome expected = reference.collector.wait(reference.engine->submit(spec));
+    for (const KvType k : {KvType::f32, KvType::f16, KvType::q8_0}) {
+      for (const KvType v : {KvType::f32, KvType::f16, KvType::q8_0}) {
+        EngineOptions options;
+        options.kv_type_k = k;
+        options.kv_type_v = v;
+        Rig whole(shape, device, 1, options);
+        options.max_batch_tokens = 9;
+        Rig cut(shape, device, 2, options);
+        const Outcome a = whole.collector.wait(whole.engine->submit(spec));
+        const Outcome b = cut.collector.wait(cut.engine->submit(spec));
+        CHECK(a.logprobs == b.logprobs);
+        double difference = 0;
+        for (size_t i = 0; i < a.logprobs.size(); ++i) {
+          difference = std::max(difference, double(std::abs(a.logprobs[i] - expected.logprobs[i])));
+        }
+        CHECK(difference < (k == KvType::q8_0 || v == KvType::q8_0 ? 0.1 : 0.01));
+      }
+    }
+  }
+}
+
+TEST(cpu_agrees_with_the_reference_for_every_weight_type) {
+  uint32_t count = 0;
+  const kernels::QuantType* const* types = kernels::quant_types(&count);
+  for (uint32_t t = 0; t < count; ++t) {
+    RandomModel shape;
+    shape.width = 256;
+    shape.ffn_width = 512;
+    shape.heads = 4;
+    shape.head_dim = 64;
+    shape.matrix_type = shape.embedding_type = types[t]->id;
+    RequestSpec spec = request(40, -1);
+    spec.evaluate = spec.evaluate_rows = true;
+    Rig reference(shape, Device::reference), cpu(shape, Device::cpu);
+    const Outcome a = reference.collector.wait(reference.engine->submit(spec));
+    const Outcome b = cpu.collector.wait(cpu.engine->submit(spec));
+    CHECK_EQ(a.rows.size(), size_t(40 * 200));
+    CHECK_EQ(b.rows.size(), a.rows.size());
+    double kl = 0;
+    for (size_t i = 0; i < a.rows.size(); ++i)
+      kl += std::exp(double(a.rows[i])) * (double(a.rows[i]) - double(b.rows[i]));
+    if (!(kl / 40 < 2e-3)) {
+      CHECK_EQ(std::string(types[t]->name), std::string("a divergence below 2e-3"));
+      std::fprintf(stderr, "%s: %g\n", types[t]->name, kl / 40);
+    }
+  }
+}
+
+TEST(computing_from_the_mapped_file_gives_the_same_bits) {
+  for (const Device device : devices()) {
+    for (const TypeId type : {TypeId::q8_0, TypeId::f16, TypeId::q4_1}) {
+      RandomModel shape;
+      shape.matrix_type = shape.embedding_type = type;
+      CpuOptions mapped;
+      mapped.repack = false;
+      Rig a(shape, device), b(shape, device, 1, {}, mapped);
+      CHECK_EQ(b.model->weight_bytes() < a.model->weight_bytes() / 4, true);
+      const Outcome expected = a.collector.wait(a.engine->submit(request(50, 20)));
+      const Outcome got = b.collector.wait(b.engine->submit(request(50, 20)));
+      CHECK(got.tokens == expected.tokens);
+      CHECK(got.logprobs == expected.logprobs);
+    }
+  }
+}
+
+TEST(a_mapped_file_that_shrinks_ends_its_requests_with_an_error) {
+  for (const Device device : devices()) {
+    CpuOptions mapped;
+    mapped.repack = false;
+    Rig rig(shapes()[0], device, 1, {}, mapped);
+    std::filesystem::resize_file(rig.path(), 4096);
+    const Outcome outcome = rig.collector.wait(rig.engine->submit(request(50, 20)));
+    CHECK(outcome.finish == FinishReason::error);
+    CHECK(outcome.error && outcome.error->code() == Code::file_changed);
+  }
+}
+
+TEST(models_of_one_file_share_their_weights) {
+  Rig rig(shapes()[0]);
+  ModelOptions options;
+  options.path = rig.path();
+  options.device = Device::reference;
+  const std::unique_ptr<Model> second = Model::load(options, {});
+  CHECK_EQ(second->layers[0].wq, rig.model->layers[0].wq);
+  CHECK_EQ(second->weight_bytes(), rig.model->weight_bytes());
+}
+
+TEST(a_load_can_be_cancelled_and_reports_progress) {
+  Rig rig(shapes()[0]);
+  rig.engine.reset();
+  rig.model.reset();
+  ModelOptions options;
+  options.path = rig.path();
+  options.device = Device::reference;
+  std::atomic<bool> cancelled{true};
+  try {
+    Model::load(options, {&cancelled, {}});
+    CHECK(false);
+  } catch (const Error& e) {
+    CHECK(e.code() == Code::aborted);
+  }
+  uint64_t loaded = 0, expected = 0;
+  const std::unique_ptr<Model> model =
+      Model::load(options, {nullptr, [&](uint64_t bytes) { loaded += bytes; }});
+  for (const TensorInfo& tensor : model->file().tensors()) expected += tensor.bytes;
+  CHECK_EQ(loaded, expected);
+}
+
+TEST(stops_at_stop_tokens_and_stop_strings) {
+  Rig rig(shapes()[0]);
+  const Outcome free = rig.collector.wait(rig.engine->submit(request(30, 12)));
+  RequestSpec spec = request(30, 12);
+  spec.stop_tokens = {free.tokens[5]};
+  const Outcome by_token = rig.collector.wait(rig.engine->submit(spec));
+  size_t first = 0;
+  while (free.tokens[first] != free.tokens[5]) ++first;
+  CHECK_EQ(by_token.tokens.size(), first);
+  CHECK(by_token.finish == FinishReason::stop && !by_token.stop);
+
+  spec = request(30, 12);
+  const std::string third = free.text.substr(0, free.text.find(']', free.text.size() / 2) + 1);
+  const std::string stop = third.substr(third.size() - 3) + "[";  // ends inside the following token
+  spec.stop = {"never", stop};
+  const Outcome by_text = rig.collector.wait(rig.engine->submit(spec));
+  CHECK(by_text.finish == FinishReason::stop);
+  CHECK(by_text.stop && *by_text.stop == stop);
+  CHECK_EQ(by_text.text, free.text.substr(0, free.text.find(stop)));
+}
+
+TEST(cancelling_ends_a_request_anywhere) {
+  EngineOptions options;
+  options.max_concurrent = 2;
+  options.max_batch_tokens = 4;
+  Rig rig(shapes()[0], Device::reference, 1, options);
+  const uint64_t decoding = rig.engine->submit(request(8, 400));
+  while (rig.collector.tokens(decoding) == 0) std::this_thread::yield();
+  const uint64_t in_prompt = rig.engine->submit(request(400, 4));
+  const uint64_t waiting = rig.engine->submit(request(400, 4));
+  for (const uint64_t id : {waiting, in_prompt, decoding}) {
+    rig.engine->cancel(id);
+    const Outcome outcome = rig.collector.wait(id);
+    CHECK(outcome.finish == FinishReason::cancelled);
+  }
+  // All blocks are free again: full contexts fit.
+  for (int round = 0; round < 3; ++round) {
+    const uint64_t a = rig.engine->submit(request(500, 12)), b = rig.engine->submit(request(500, 12));
+    CHECK(rig.collector.wait(a).finish == FinishReason::length);
+    CHECK(rig.collector.wait(b).finish == FinishReason::length);
+  }
+  rig.engine->cancel(123456);  // unknown: ignored
+}
+
+TEST(an_engine_can_end_while_requests_run) {
+  for (int round = 0; round < 20; ++round) {
+    Rig rig(shapes()[size_t(round) % 3]);
+    for (int32_t i = 0; i < 6; ++i) rig.engine->submit(request(100 + i, 200, 0.8f, i));
+    std::this_thread::sleep_for(std::chrono::microseconds(300 * round));
+  }
+}
+
+TEST(requests_are_checked) {
+  EngineOptions options;
+  options.max_concurrent = 1;
+  options.max_queue = 2;
+  Rig rig(shapes()[0], Device::reference, 1, options);
+  RequestSpec spec = request(4, 4);
+  spec.prompt = {};
+  CHECK(code_of(rig, spec) == Code::invalid_argument);
+  for (const int32_t token : {-1, 200, INT32_MAX, INT32_MIN}) {
+    spec = request(4, 4);
+    spec.prompt[2] = token;
+    CHECK(code_of(rig, spec) == Code::token_out_of_range);
+  }
+  CHECK(code_of(rig, request(512, 4)) == Code::context_overflow);
+  CHECK(code_of(rig, request(5000, 4)) == Code::context_overflow);
+  spec = request(4, 4);
+  spec.stop = {""};
+  CHECK(code_of(rig, spec) == Code::invalid_argument);
+  spec = request(4, 4);
+  spec.sampling.top_p = 7;
+  CHECK(code_of(rig, spec) == Code::invalid_argument);
+  // The whole context is there to be used.
+  CHECK_EQ(rig.collector.wait(rig.engine->submit(request(500, -1))).tokens.size(), size_t(12));
+  CHECK_EQ(rig.collector.wait(rig.engine->submit(request(500, 0))).tokens.size(), size_t(0));
+  // One runs, two wait, one more is refused.
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 3; ++i) ids.push_back(rig.engine->submit(request(300, 100)));
+  CHECK(code_of(rig, request(4, 4)) == Code::queue_full);
+  for (const uint64_t id : ids) CHECK(rig.collector.wait(id).finish == FinishReason::length);
+}
+
+TEST(logits_that_are_no_numbers_end_one_request_alone) {
+  // A vocabulary entry whose embedding is infinite: only requests that use it see it.
+  for (const Device device : devices()) {
+    RandomModel shape = shapes()[0];
+    shape.matrix_type = shape.embedding_type = TypeId::f32;
+    shape.tied = false;
+    Rig probe(shape, device);
+    const TensorInfo& tensor = *probe.model->file().tensor("token_embd.weight");
+    const uint64_t at = tensor.offset + 7 * 64 * sizeof(float);
+    {
+      std::FILE* file = std::fopen(probe.path().c_str(), "r+b");
+      const float infinite = INFINITY;
+      std::fseek(file, long(at), SEEK_SET);
+      std::fwrite(&infinite, sizeof infinite, 1, file);
+      std::fclose(file);
+    }
+    ModelOptions options;
+    options.path = probe.path();
+    options.device = device;
+    const std::shared_ptr<Model> model = Model::load(options, {});
+    Collector collector;
+    const std::unique_ptr<Engine> engine = Engine::create(model, {}, {}, collector);
+    collector.engine = engine.get();
+    RequestSpec bad = request(40, 8);
+    for (int32_t& token : bad.prompt) token = 9;
+    const RequestSpec good = bad;
+    bad.prompt[20] = 7;
+    const Outcome expected = collector.wait(engine->submit(good));
+    for (int round = 0; round < 3; ++round) {
+      const uint64_t a = engine->submit(bad), b = engine->submit(good);
+      const Outcome failed = collector.wait(a), fine = collector.wait(b);
+      CHECK(failed.error && failed.error->code() == Code::numeric);
+      CHECK(fine.tokens == expected.tokens);
+      // The blocks that held its infinities serve the next request unharmed.
+      CHECK(collector.wait(engine->submit(good)).tokens == expected.tokens);
+    }
+  }
+}

@@ -1,0 +1,231 @@
+#include "test/native/random_model.h"
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels/quant/half.h"
+#include "native/io/gguf.h"
+
+namespace inhouse::test {
+namespace {
+
+using kernels::TypeId;
+
+// Sets a block's scale (and minimum, to 7 scales) to about `scale`.
+void set_scale(TypeId type, uint8_t* block, float scale) {
+  const auto put = [&](int offset, float value) {
+    const uint16_t half = kernels::float_to_half(value);
+    std::memcpy(block + offset, &half, sizeof half);
+  };
+  switch (type) {
+    case TypeId::q4_1:
+    case TypeId::q5_1:
+      put(0, scale);
+      return put(2, -7 * scale);
+    case TypeId::q4_k:
+    case TypeId::q5_k:
+      put(0, scale);
+      return put(2, 7 * scale);
+    case TypeId::q2_k:
+      put(80, scale);
+      return put(82, scale);
+    case TypeId::q3_k:
+      return put(108, scale);
+    case TypeId::q6_k:
+      return put(208, scale);
+    case TypeId::tq1_0:
+      return put(52, scale);
+    case TypeId::tq2_0:
+      return put(64, scale);
+    case TypeId::mxfp4:
+      block[0] = uint8_t(127 + std::ilogb(scale));
+      return;
+    case TypeId::nvfp4:
+      for (int i = 0; i < 4; ++i) block[i] = uint8_t((7 + std::max(-6, std::ilogb(scale))) << 3 | 3);
+      return;
+    case TypeId::iq1_m: {
+      const uint16_t half = kernels::float_to_half(scale);
+      for (int word = 0; word < 4; ++word) {
+        uint8_t& high = block[48 + 2 * word + 1];
+        high = uint8_t((high & 0x0f) | (half >> (4 * word) & 0xf) << 4);
+      }
+      return;
+    }
+    default:
+      return put(0, scale);
+  }
+}
+
+class Writer {
+ public:
+  explicit Writer(const std::string& path) : out_(path, std::ios::binary) {}
+
+  template <class T>
+  void raw(T value) {
+    out_.write(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  void text(const std::string& value) {
+    raw(uint64_t(value.size()));
+    out_.write(value.data(), std::streamsize(value.size()));
+  }
+  void entry(const std::string& key, uint32_t value) {
+    text(key);
+    raw(uint32_t(GgufType::u32));
+    raw(value);
+  }
+  void entry(const std::string& key, float value) {
+    text(key);
+    raw(uint32_t(GgufType::f32));
+    raw(value);
+  }
+  void entry(const std::string& key, const std::string& value) {
+    text(key);
+    raw(uint32_t(GgufType::string));
+    text(value);
+  }
+  void bytes(const std::vector<uint8_t>& data) {
+    out_.write(reinterpret_cast<const char*>(data.data()), std::streamsize(data.size()));
+  }
+  void align(uint64_t to) {
+    while (uint64_t(out_.tellp()) % to != 0) raw(uint8_t(0));
+  }
+  void close() {
+    out_.close();
+    if (!out_) throw std::runtime_error("the model could not be written");
+  }
+
+ private:
+  std::ofstream out_;
+};
+
+struct Tensor {
+  std::string name;
+  int64_t cols, rows;  // rows 0: a vector
+  TypeId type;
+  uint64_t bytes() const {
+    const kernels::QuantType& t = *kernels::quant_type(uint32_t(type));
+    if (cols % t.block_elements != 0) throw std::runtime_error(name + ": a row is no whole number of blocks");
+    return uint64_t(cols) / t.block_elements * t.block_bytes * uint64_t(std::max<int64_t>(rows, 1));
+  }
+};
+
+std::vector<Tensor> tensors_of(const RandomModel& m) {
+  const bool gemma = m.architecture == "gemma3";
+  const int64_t q = int64_t(m.heads) * m.head_dim, kv = int64_t(m.kv_heads) * m.head_dim;
+  std::vector<Tensor> all = {{"token_embd.weight", m.width, m.vocabulary, m.embedding_type},
+                             {"output_norm.weight", m.width, 0, TypeId::f32}};
+  if (!m.tied) all.push_back({"output.weight", m.width, m.vocabulary, m.matrix_type});
+  for (uint32_t l = 0; l < m.layers; ++l) {
+    const auto add = [&](const char* name, int64_t cols, int64_t rows) {
+      all.push_back(
+          {"blk." + std::to_string(l) + "." + name, cols, rows, rows ? m.matrix_type : TypeId::f32});
+    };
+    add("attn_norm.weight", m.width, 0);
+    add("attn_q.weight", m.width, q);
+    add("attn_k.weight", m.width, kv);
+    add("attn_v.weight", m.width, kv);
+    if (m.architecture == "qwen2") {
+      add("attn_q.bias", q, 0);
+      add("attn_k.bias", kv, 0);
+      add("attn_v.bias", kv, 0);
+    }
+    if (gemma) {
+      add("attn_q_norm.weight", m.head_dim, 0);
+      add("attn_k_norm.weight", m.head_dim, 0);
+      add("post_attention_norm.weight", m.width, 0);
+      add("post_ffw_norm.weight", m.width, 0);
+    }
+    add("attn_output.weight", q, m.width);
+    add("ffn_norm.weight", m.width, 0);
+    add("ffn_gate.weight", m.width, m.ffn_width);
+    add("ffn_up.weight", m.width, m.ffn_width);
+    add("ffn_down.weight", m.ffn_width, m.width);
+  }
+  return all;
+}
+
+}  // namespace
+
+void random_blocks(const kernels::QuantType& type, int64_t count, float rms, uint64_t seed, uint8_t* blocks) {
+  std::mt19937_64 random(seed);
+  if (type.id == TypeId::f32 || type.id == TypeId::f16 || type.id == TypeId::bf16) {
+    std::normal_distribution<float> normal(0, rms);
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = normal(random);
+      const uint16_t bits =
+          type.id == TypeId::f16 ? kernels::float_to_half(value) : kernels::float_to_bf16(value);
+      if (type.id == TypeId::f32)
+        std::memcpy(blocks + 4 * i, &value, 4);
+      else
+        std::memcpy(blocks + 2 * i, &bits, 2);
+    }
+    return;
+  }
+  const int64_t n = count / type.block_elements;
+  for (uint64_t i = 0; i < uint64_t(n) * type.block_bytes; ++i) blocks[i] = uint8_t(random());
+  // The scale that gives the wanted size follows from the first block's size at scale 1/16.
+  std::vector<float> decoded(type.block_elements);
+  std::vector<uint8_t> probe(blocks, blocks + type.block_bytes);
+  set_scale(type.id, probe.data(), 0.0625f);
+  type.decode(probe.data(), decoded.data(), type.block_elements);
+  double sum = 0;
+  for (float value : decoded) sum += double(value) * double(value);
+  const float scale = 0.0625f * rms / float(std::sqrt(sum / double(decoded.size())) + 1e-6);
+  for (int64_t b = 0; b < n; ++b) set_scale(type.id, blocks + b * type.block_bytes, scale);
+}
+
+void write_random_model(const RandomModel& m, const std::string& path) {
+  const std::vector<Tensor> tensors = tensors_of(m);
+  const std::string p = m.architecture + ".";
+  Writer out(path);
+  out.raw(uint32_t(0x46554747));  // "GGUF"
+  out.raw(uint32_t(3));
+  out.raw(uint64_t(tensors.size()));
+  out.raw(uint64_t(m.window ? 12 : 11));
+  out.entry("general.architecture", m.architecture);
+  out.entry(p + "block_count", m.layers);
+  out.entry(p + "context_length", m.context);
+  out.entry(p + "embedding_length", m.width);
+  out.entry(p + "feed_forward_length", m.ffn_width);
+  out.entry(p + "attention.head_count", m.heads);
+  out.entry(p + "attention.head_count_kv", m.kv_heads);
+  out.entry(p + "attention.key_length", m.head_dim);
+  out.entry(p + "attention.value_length", m.head_dim);
+  out.entry(p + "attention.layer_norm_rms_epsilon", 1e-5f);
+  out.entry(p + "rope.freq_base", 10000.0f);
+  if (m.window) out.entry(p + "attention.sliding_window", m.window);
+  uint64_t offset = 0;
+  for (const Tensor& t : tensors) {
+    out.text(t.name);
+    out.raw(uint32_t(t.rows ? 2 : 1));
+    out.raw(uint64_t(t.cols));
+    if (t.rows) out.raw(uint64_t(t.rows));
+    out.raw(uint32_t(t.type));
+    out.raw(offset);
+    offset += (t.bytes() + 31) / 32 * 32;
+  }
+  uint64_t seed = m.seed;
+  for (const Tensor& t : tensors) {
+    out.align(32);
+    std::vector<uint8_t> blocks(t.bytes());
+    const int64_t count = t.cols * std::max<int64_t>(t.rows, 1);
+    const bool gain = t.rows == 0 && t.name.find("norm") != std::string::npos;
+    random_blocks(*kernels::quant_type(uint32_t(t.type)), count, 1.0f / std::sqrt(float(t.cols)), ++seed,
+                  blocks.data());
+    if (gain) {
+      for (int64_t i = 0; i < count; ++i) {
+        const float one = 1.0f + 0.1f * float(int(i % 7) - 3);
+        std::memcpy(blocks.data() + 4 * i, &one, 4);
+      }
+    }
+    out.bytes(blocks);
+  }
+  out.align(32);
+  out.close();
+}
+
+}  // namespace inhouse::test

@@ -1,0 +1,34 @@
+// Writes GGUF models of any shape and weight type with random weights, for tests and benchmarks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/quant/types.h"
+
+namespace inhouse::test {
+
+struct RandomModel {
+  std::string architecture = "llama";  // or "qwen2", "gemma3"
+  uint32_t layers = 2;
+  uint32_t width = 64;
+  uint32_t ffn_width = 96;
+  uint32_t heads = 4;
+  uint32_t kv_heads = 2;
+  uint32_t head_dim = 16;
+  uint32_t vocabulary = 200;
+  uint32_t context = 512;
+  uint32_t window = 0;  // gemma3: sliding window of all layers but every sixth
+  kernels::TypeId matrix_type = kernels::TypeId::f32;
+  kernels::TypeId embedding_type = kernels::TypeId::f32;
+  bool tied = true;
+  uint64_t seed = 1;
+};
+
+// Errors: an exception where the file cannot be written or a row is no whole number of blocks.
+void write_random_model(const RandomModel& model, const std::string& path);
+
+// Fills `count` elements' worth of blocks with random values of about the given root mean square.
+void random_blocks(const kernels::QuantType& type, int64_t count, float rms, uint64_t seed, uint8_t* blocks);
+
+}  // namespace inhouse::test
