@@ -12,7 +12,9 @@ export function modelPath(file: string): string {
     join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "inhouse", "models"),
   ].filter((folder) => folder !== undefined && folder !== "") as string[];
   for (const folder of folders) if (existsSync(join(folder, file))) return join(folder, file);
-  throw new Error(`${file} is needed by this test; not found in ${folders.join(" or ")} (INHOUSE_TEST_MODELS)`);
+  throw new Error(
+    `${file} is needed by this test; not found in ${folders.join(" or ")} (INHOUSE_TEST_MODELS)`,
+  );
 }
 
 export async function modelTokenizer(file: string): Promise<Tokenizer> {
@@ -32,7 +34,9 @@ export function compare(name: string, tokenizer: Tokenizer): { strings: number; 
     for (const special of [false, true]) {
       const ids = tokenizer.encode(text, { special, addBos: false, addEos: false });
       if (fnv(ids, 4) !== golden.readUInt32LE(12 * i + (special ? 8 : 4))) {
-        different.push(`${i} special ${special} ${JSON.stringify(text.slice(0, 200))} [${ids.slice(0, 50).join(" ")}]`);
+        different.push(
+          `${i} special ${special} ${JSON.stringify(text.slice(0, 200))} [${ids.slice(0, 50).join(" ")}]`,
+        );
       }
     }
   }

@@ -98,7 +98,9 @@ export function string(i: number): string {
       return r.many(1, 60, () => String.fromCharCode(r.below(0x80)));
     case 8: {
       const n = 1 + r.below(60);
-      return Buffer.from(Array.from({ length: n }, () => (r.below(2) ? r.below(256) : r.of(bytes)))).toString();
+      return Buffer.from(
+        Array.from({ length: n }, () => (r.below(2) ? r.below(256) : r.of(bytes))),
+      ).toString();
     }
     case 9:
       return r.many(1, 20, () => (r.below(4) ? r.of(spaces) : r.of(points("aZ1.é中"))));
