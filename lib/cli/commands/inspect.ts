@@ -80,7 +80,7 @@ function shown(value: Value): string {
     const text = typeof value === "string" ? JSON.stringify(value) : String(value);
     return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text;
   }
-  const items = Array.from({ length: Math.min(shownElements, value.length) }, (_, i) => shown(value.at(i)));
+  const items = Array.from({ length: Math.min(shownElements, value.length) }, (_, i) => shown(value.at(i)!));
   const more = value.length > shownElements ? `, … ${value.length} in all` : "";
   return `[${items.join(", ")}${more}]`;
 }

@@ -3,7 +3,8 @@ import { open, readFile, rm } from "node:fs/promises";
 import { endianness } from "node:os";
 
 import { InhouseError } from "../../errors.js";
-import type { Model, Tokenizer } from "../../model.js";
+import type { Model } from "../../model.js";
+import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import type { EvaluateRows } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { integerFlag, parseFlags } from "../flags.js";
@@ -83,11 +84,11 @@ function parseContexts(source: string, path: string): Context[] {
   if (!Array.isArray(data) || data.length === 0)
     throw wrong("expected an array of token ids, or of such arrays, not empty");
   const lists: unknown[] = Array.isArray(data[0]) ? data : [data];
-  return lists.map((list, i) => {
+  return lists.map((list: unknown, i) => {
     const at = lists.length > 1 ? `context ${i}: ` : "";
     if (!Array.isArray(list) || list.length < 2)
       throw wrong(`${at}expected an array of at least two token ids`);
-    const bad = list.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= 2 ** 31);
+    const bad = list.findIndex((id: number) => !Number.isInteger(id) || id < 0 || id >= 2 ** 31);
     if (bad >= 0) throw wrong(`${at}entry ${bad} is ${JSON.stringify(list[bad])}, expected a token id`);
     return { tokens: list as number[], scoredFrom: 1 };
   });

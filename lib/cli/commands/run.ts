@@ -110,8 +110,8 @@ async function answer(generation: Generation, stream: boolean, shell: Shell): Pr
 }
 
 function document(result: GenerationResult): unknown {
-  const { text, tokens, finishReason, usage, timings, seed } = result;
-  return { text, tokens, promptTokens: usage.promptTokens, finishReason, usage, timings, seed };
+  const { text, tokens, promptTokens, finishReason, usage, timings, seed } = result;
+  return { text, tokens, promptTokens, finishReason, usage, timings, seed };
 }
 
 function timings({ usage, timings: times, finishReason }: GenerationResult, model: Model): string {
