@@ -10,6 +10,7 @@ export async function load(nameOrPath: string, options: LoadOptions, shell: Shel
   const bar = new ProgressBar(shell.stderr, "loading");
   try {
     return await loadModel(path, {
+      maxConcurrent: 1, // no command runs two generations at once
       ...options,
       signal: shell.signal,
       onProgress: ({ loaded, total }) => bar.update(loaded / total, `${bytes(loaded)} of ${bytes(total)}`),
