@@ -119,6 +119,9 @@ struct Dot {
   inline F value() const { return to_float(sum); }
 };
 
+// Keeps a probe's value from being computed away.
+template <class V>
+inline void keep(V& v) { __asm__ volatile("" : "+x"(v)); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace
