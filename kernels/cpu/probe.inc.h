@@ -49,10 +49,12 @@ int64_t probe_dot(int64_t rounds) {
   for (int i = 0; i < kProbeSums; ++i) dot[i].start(set1_i(i));
   I w = set1_u8(7), x = set1_u8(3);
   for (int64_t r = 0; r < rounds; ++r) {
-    keep(w), keep(x);
     for (int q = 0; q < 8; ++q) {
       INHOUSE_UNROLL
-      for (int i = 0; i < kProbeSums; ++i) dot[i].add(w, x);
+      for (int i = 0; i < kProbeSums; ++i) {
+        keep(w);  // else equal products would be computed once
+        dot[i].add(w, x);
+      }
     }
     INHOUSE_UNROLL
     for (int i = 0; i < kProbeSums; ++i) dot[i].settle(7, true);
