@@ -1,7 +1,7 @@
 // Matrix products beside the machine's limits: matrix-vector against read bandwidth, matrix-matrix against the
 // peak of the dot-product instruction, both measured here in the same run.
 //
-//   kernels_bench [--json] [--best] [--isa NAME] [--threads N] [--type NAME]
+//   inhouse_kernels_bench [--json] [--best] [--isa NAME] [--threads N] [--type NAME]
 //
 // --best takes the shortest time instead of the median: for a machine that others use too.
 #include <algorithm>
