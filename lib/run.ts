@@ -47,6 +47,7 @@ export class Run extends AsyncResource implements Receiver {
   readonly #input: RunInput;
   #settle!: { resolve(result: GenerationResult): void; reject(reason: unknown): void };
   #request: number | undefined;
+  #prompt: Int32Array = new Int32Array();
   #over = false;
   #closed = false;
   #failure: { reason: unknown } | undefined;
@@ -133,6 +134,7 @@ export class Run extends AsyncResource implements Receiver {
 
   #submit(prompt: Int32Array): void {
     if (this.#over) return;
+    this.#prompt = prompt;
     this.#submitted = performance.now();
     try {
       this.#request = this.#host.engine.submit(prompt, this.#input.spec);
@@ -208,6 +210,7 @@ export class Run extends AsyncResource implements Receiver {
     const result: GenerationResult = {
       text: this.#text,
       tokens: this.#tokens,
+      promptTokens: Array.from(this.#prompt),
       finishReason,
       usage: { promptTokens: usage.promptTokens, completionTokens: usage.completionTokens },
       timings: this.#timings(usage),

@@ -178,6 +178,8 @@ export interface Timings {
 export interface GenerationResult {
   text: string;
   tokens: number[];
+  /** The token ids of the prompt, with what the template and the tokenizer put in front. */
+  promptTokens: number[];
   finishReason: FinishReason;
   /** The stop string that ended the text, if one did. */
   stopSequence?: string;

@@ -12,7 +12,8 @@ import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-const DECODE_TOKENS = 64;
+import { decodeTokens, measure, prompt } from "./workload.mjs";
+
 const BATCH = 512;
 
 const { values: options, positionals } = parseArgs({
@@ -46,17 +47,14 @@ async function open(contextSize) {
   return { model, sequence: context.getSequence(), start };
 }
 
-// Ids that every vocabulary has and that are neither special nor all the same.
-const prompt = (length) => Array.from({ length }, (_, i) => 1000 + ((i * 7919) % 20011));
-
-/** Milliseconds for the prompt up to its first token, and for DECODE_TOKENS more after it. */
+/** Milliseconds for the prompt up to its first token, and for `decodeTokens` more after it. */
 async function generate(sequence, length) {
   await sequence.clearHistory();
   const begin = performance.now();
   const tokens = sequence.evaluate(prompt(length), { temperature: 0, yieldEogToken: true });
   await tokens.next();
   const first = performance.now();
-  for (let i = 0; i < DECODE_TOKENS; i++) {
+  for (let i = 0; i < decodeTokens; i++) {
     if ((await tokens.next()).done) throw new Error("the peer stopped early");
   }
   const end = performance.now();
@@ -84,25 +82,8 @@ async function speed() {
   const fresh = JSON.parse(execFileSync(process.execPath, argv, { encoding: "utf8" }));
   const { sequence } = await open(Number(options.context));
   await generate(sequence, 64);
-  const rates = { prompt64: [], prompt512: [], decode64: [], decode1024: [] };
-  for (let round = 0; round < Number(options.repeat); round++) {
-    const [short, middle, long] = [
-      await generate(sequence, 64),
-      await generate(sequence, 512),
-      await generate(sequence, 1024),
-    ];
-    rates.prompt64.push(64e3 / short.prompt);
-    rates.prompt512.push(512e3 / middle.prompt);
-    rates.decode64.push((DECODE_TOKENS * 1e3) / short.decode);
-    rates.decode1024.push((DECODE_TOKENS * 1e3) / long.decode);
-  }
-  const summary = Object.fromEntries(
-    Object.entries(rates).map(([name, list]) => {
-      const sorted = list.toSorted((a, b) => a - b);
-      return [name, { best: sorted.at(-1), median: sorted[sorted.length >> 1] }];
-    }),
-  );
-  return { engine: "node-llama-cpp", threads, flashAttention, tokensPerSecond: summary, fresh };
+  const tokensPerSecond = await measure((length) => generate(sequence, length), Number(options.repeat));
+  return { engine: "node-llama-cpp", threads, flashAttention, tokensPerSecond, fresh };
 }
 
 /** Logits (token id → logit, the whole vocabulary, unfiltered) to log-probabilities. */

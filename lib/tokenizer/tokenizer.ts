@@ -4,6 +4,7 @@ import { type TokenizerData, TokenKind } from "./data.js";
 import { decodeBytes, Detokenizer } from "./detokenizer.js";
 import { IdBuffer } from "./id-buffer.js";
 import { atOnce, inSlices } from "./slices.js";
+import { toNfc, toUtf8 } from "./text.js";
 
 export { type StringTable, type TokenizerData, TokenKind } from "./data.js";
 export { Detokenizer, Utf8Stream } from "./detokenizer.js";
@@ -41,12 +42,8 @@ export interface VocabularyTable {
   kinds: Uint8Array;
 }
 
-/** UTF-16 units that are converted to UTF-8 in one step. */
-const chunkLength = 1 << 16;
-/** Bytes that are searched for special tokens, or normalized, in one step. */
+/** Bytes that are searched for special tokens in one step. */
 const windowLength = 1 << 16;
-
-const textEncoder = new TextEncoder();
 
 /** Makes token ids from text and text from token ids. Made by `createTokenizer`. */
 export class Tokenizer {
@@ -152,7 +149,7 @@ export class Tokenizer {
 
   /** The id of the token with this text in the vocabulary, if there is one (of several, the last). Not fast. */
   tokenId(text: string): number | undefined {
-    const wanted = textEncoder.encode(text);
+    const wanted = new TextEncoder().encode(text);
     const { data, offsets } = this.parts.tokens;
     for (let id = this.size - 1; id >= 0; id--) {
       const start = offsets[id]!;
@@ -170,11 +167,18 @@ export class Tokenizer {
     const output = new Uint8Array(bytes.length);
     const outputOffsets = new Uint32Array(this.size + 1);
     let used = 0;
-    for (let id = 0; id < this.size; id++) {
-      if (hasOutput(kinds[id]!)) {
-        for (let i = offsets[id]!; i < offsets[id + 1]!; i++) output[used++] = bytes[i]!;
+    // Runs of tokens with output are copied at once.
+    for (let id = 0; id < this.size;) {
+      const first = id;
+      const shift = used - offsets[first]!;
+      while (id < this.size && hasOutput(kinds[id]!)) {
+        id++;
+        outputOffsets[id] = offsets[id]! + shift;
       }
-      outputOffsets[id + 1] = used;
+      if (id > first) {
+        output.set(bytes.subarray(offsets[first], offsets[id]), used);
+        used = outputOffsets[id]!;
+      } else outputOffsets[++id] = used;
     }
     return { bytes: output.slice(0, used), offsets: outputOffsets, kinds: kinds.slice() };
   }
@@ -268,63 +272,6 @@ function* encodeSegment(
     if (normalized) yield* parts.encoder.encode(normalized, 0, normalized.length, out);
     else yield* parts.encoder.encode(bytes, start, end, out);
   } else yield* parts.encoder.encode(bytes, start, end, out);
-}
-
-/** UTF-8 of a text; with `escape`, spaces become U+2581. */
-function* toUtf8(text: string, escape: boolean): Generator<void, Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  for (let at = 0; at < text.length;) {
-    let end = Math.min(at + chunkLength, text.length);
-    // Never cut a surrogate pair in two.
-    if (end < text.length && (text.charCodeAt(end) & 0xfc00) === 0xdc00) end++;
-    const chunk = text.slice(at, end);
-    chunks.push(textEncoder.encode(escape ? chunk.replaceAll(" ", "\u2581") : chunk));
-    at = end;
-    if (at < text.length) yield;
-  }
-  return join(chunks);
-}
-
-function join(chunks: readonly Uint8Array[]): Uint8Array {
-  if (chunks.length === 1) return chunks[0]!;
-  let length = 0;
-  for (const chunk of chunks) length += chunk.length;
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    all.set(chunk, at);
-    at += chunk.length;
-  }
-  return all;
-}
-
-/** Whether a leading byte begins a character that normalization form C may change or move: not below U+0300 or Han. */
-const mayChange = (byte: number): boolean => byte >= 0xcc && !(byte >= 0xe4 && byte <= 0xe9);
-
-/** Normalization form C of well-formed UTF-8; undefined if it is in that form already. */
-function* toNfc(bytes: Uint8Array, start: number, end: number): Generator<void, Uint8Array | undefined> {
-  const chunks: Uint8Array[] = [];
-  let changed = false;
-  for (let at = start; at < end;) {
-    // Nothing composes across the place before an ASCII character.
-    let stop = Math.min(at + windowLength, end);
-    while (stop < end && bytes[stop]! >= 0x80) stop++;
-    let i = at;
-    while (i < stop && !mayChange(bytes[i]!)) i++;
-    let chunk = bytes.subarray(at, stop);
-    if (i < stop) {
-      const text = decodeBytes(chunk);
-      const normalized = text.normalize("NFC");
-      if (normalized !== text) {
-        changed = true;
-        chunk = textEncoder.encode(normalized);
-      }
-    }
-    chunks.push(chunk);
-    at = stop;
-    yield;
-  }
-  return changed ? join(chunks) : undefined;
 }
 
 /**

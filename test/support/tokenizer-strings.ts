@@ -60,7 +60,7 @@ class Random {
   }
 
   of<T>(items: readonly T[]): T {
-    return items[this.below(items.length)]!;
+    return items[this.below(items.length)];
   }
 
   many(least: number, most: number, make: () => string): string {
@@ -98,7 +98,9 @@ export function string(i: number): string {
       return r.many(1, 60, () => String.fromCharCode(r.below(0x80)));
     case 8: {
       const n = 1 + r.below(60);
-      return Buffer.from(Array.from({ length: n }, () => (r.below(2) ? r.below(256) : r.of(bytes)))).toString();
+      return Buffer.from(
+        Array.from({ length: n }, () => (r.below(2) ? r.below(256) : r.of(bytes))),
+      ).toString();
     }
     case 9:
       return r.many(1, 20, () => (r.below(4) ? r.of(spaces) : r.of(points("aZ1.é中"))));
@@ -140,7 +142,7 @@ export function string(i: number): string {
 export function fnv(values: ArrayLike<number>, width: number): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < values.length; i++) {
-    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ ((values[i]! >>> (8 * k)) & 255), 0x01000193);
+    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ ((values[i] >>> (8 * k)) & 255), 0x01000193);
   }
   return hash >>> 0;
 }

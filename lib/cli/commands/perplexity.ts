@@ -1,0 +1,209 @@
+// `inhouse eval perplexity`: how well a model predicts a text.
+import { open, readFile, rm } from "node:fs/promises";
+import { endianness } from "node:os";
+
+import { InhouseError } from "../../errors.js";
+import type { Model } from "../../model.js";
+import type { Tokenizer } from "../../tokenizer/tokenizer.js";
+import type { EvaluateRows } from "../../types.js";
+import { allFlags, type Command, operands, type Shell } from "../command.js";
+import { integerFlag, parseFlags } from "../flags.js";
+import { load } from "../loading.js";
+import { loadFlags, loadOptions } from "../settings.js";
+import { json, ProgressBar, visible } from "../terminal.js";
+import { UsageError } from "../usage.js";
+
+const { contextLength: _, ...otherLoadFlags } = loadFlags;
+
+const evalFlags = {
+  file: { name: "file", value: "TEXT", help: "A text file to predict." },
+  tokens: {
+    name: "tokens",
+    value: "IDS.json",
+    help: "A JSON array of token ids, or an array of such arrays, each a context of its own.",
+  },
+  context: integerFlag("context", "N", 2, 1 << 20, "With --file: tokens of one window (default: 512)."),
+  logprobs: {
+    name: "logprobs",
+    value: "OUT",
+    help: "Write the log-probabilities: float32, little-endian, [tokens, vocabulary], row i for the token after i.",
+  },
+  json: { name: "json", help: "Print one JSON document." },
+};
+
+/** Tokens evaluated together; those from `scoredFrom` on count. */
+interface Context {
+  tokens: number[];
+  scoredFrom: number;
+}
+
+export const perplexityCommand: Command = {
+  name: "eval perplexity",
+  operands: "MODEL",
+  summary: "Tell how well a model predicts a text.",
+  details:
+    "With --file the text is cut into windows of --context tokens, of which the second half counts, and whose first " +
+    "token is BOS if the model adds one: the windows of llama.cpp's perplexity tool, so that figures compare. What " +
+    "does not fill a window is left out; a text shorter than one is taken as it is, and all tokens after the first " +
+    "count. With --tokens exactly these ids are evaluated, and all after the first of each context count.",
+  groups: { Evaluation: evalFlags, "Loading and device": otherLoadFlags },
+  async run(args, shell) {
+    const { values, positionals } = parseFlags(args, allFlags(this.groups));
+    const [name] = operands(this, positionals, 1);
+    const { file, tokens, logprobs } = values as Partial<Record<string, string>>;
+    if ((file === undefined) === (tokens === undefined))
+      throw new UsageError("give either --file or --tokens");
+    const window = (values.context as number | undefined) ?? 512;
+    const given = tokens === undefined ? undefined : parseContexts(await readFile(tokens, "utf8"), tokens);
+    const text = file === undefined ? undefined : await readFile(file, "utf8");
+
+    const options = loadOptions(values);
+    options.contextLength = Math.max(
+      2,
+      given ? Math.max(...given.map((context) => context.tokens.length)) : window,
+    );
+    const model = await load(name!, options, shell);
+    try {
+      const contexts = given ?? windows(model.tokenizer, text!, window, shell);
+      const result = await score(model, contexts, logprobs, shell);
+      await shell.stdout.write(values.json === true ? `${json(result)}\n` : visible(report(result)));
+    } finally {
+      await model.dispose();
+    }
+  },
+};
+
+function parseContexts(source: string, path: string): Context[] {
+  const wrong = (what: string) => new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: ${what}`);
+  let data: unknown;
+  try {
+    data = JSON.parse(source);
+  } catch (error) {
+    throw wrong(`not JSON: ${(error as Error).message}`);
+  }
+  if (!Array.isArray(data) || data.length === 0)
+    throw wrong("expected an array of token ids, or of such arrays, not empty");
+  const lists: unknown[] = Array.isArray(data[0]) ? data : [data];
+  return lists.map((list: unknown, i) => {
+    const at = lists.length > 1 ? `context ${i}: ` : "";
+    if (!Array.isArray(list) || list.length < 2)
+      throw wrong(`${at}expected an array of at least two token ids`);
+    const bad = list.findIndex((id: number) => !Number.isInteger(id) || id < 0 || id >= 2 ** 31);
+    if (bad >= 0) throw wrong(`${at}entry ${bad} is ${JSON.stringify(list[bad])}, expected a token id`);
+    return { tokens: list as number[], scoredFrom: 1 };
+  });
+}
+
+function windows(tokenizer: Tokenizer, text: string, size: number, shell: Shell): Context[] {
+  const tokens = Array.from(tokenizer.encode(text, { addEos: false }));
+  if (tokens.length < 2) {
+    throw new InhouseError(
+      "ERR_INHOUSE_INVALID_ARGUMENT",
+      `the text has ${tokens.length} tokens, at least 2 are needed`,
+    );
+  }
+  const count = Math.floor(tokens.length / size);
+  if (count === 0) {
+    shell.stderr.note(
+      `the text has ${tokens.length} tokens, less than one window of ${size}: all of them count\n`,
+    );
+    return [{ tokens, scoredFrom: 1 }];
+  }
+  return Array.from({ length: count }, (_, i) => {
+    const part = tokens.slice(i * size, (i + 1) * size);
+    if (tokenizer.addBos && tokenizer.bosTokenId !== undefined) part[0] = tokenizer.bosTokenId;
+    return { tokens: part, scoredFrom: (size >> 1) + 1 };
+  });
+}
+
+interface Result {
+  tokens: number;
+  scoredTokens: number;
+  contexts: number;
+  contextTokens: number;
+  meanNegativeLogLikelihood: number;
+  perplexity: number;
+  vocabularySize: number;
+  seconds: number;
+}
+
+async function score(
+  model: Model,
+  contexts: readonly Context[],
+  out: string | undefined,
+  shell: Shell,
+): Promise<Result> {
+  const start = performance.now();
+  const rows = out === undefined ? undefined : await RowFile.create(out);
+  const bar = new ProgressBar(shell.stderr, "evaluating");
+  let sum = 0;
+  let scoredTokens = 0;
+  try {
+    for (const [i, { tokens, scoredFrom }] of contexts.entries()) {
+      const soFar = scoredTokens > 0 ? `perplexity ${Math.exp(-sum / scoredTokens).toFixed(3)}` : "";
+      bar.update(i / contexts.length, `${i} of ${contexts.length} ${soFar}`);
+      const { logprobs } = await model.evaluate(tokens, {
+        signal: shell.signal,
+        ...(rows ? { onRows: (piece: EvaluateRows) => rows.append(piece) } : {}),
+      });
+      for (let at = scoredFrom; at < tokens.length; ++at) sum += logprobs[at - 1]!;
+      scoredTokens += tokens.length - scoredFrom;
+    }
+    await rows?.close();
+  } catch (error) {
+    await rows?.discard();
+    throw error;
+  } finally {
+    bar.clear();
+  }
+  const mean = -sum / scoredTokens;
+  return {
+    tokens: contexts.reduce((count, context) => count + context.tokens.length, 0),
+    scoredTokens,
+    contexts: contexts.length,
+    contextTokens: Math.max(...contexts.map((context) => context.tokens.length)),
+    meanNegativeLogLikelihood: mean,
+    perplexity: Math.exp(mean),
+    vocabularySize: model.info.vocabularySize,
+    seconds: (performance.now() - start) / 1000,
+  };
+}
+
+/** The file of --logprobs. The model waits for each write. */
+class RowFile {
+  private constructor(
+    readonly path: string,
+    readonly file: Awaited<ReturnType<typeof open>>,
+  ) {}
+
+  static async create(path: string): Promise<RowFile> {
+    return new RowFile(path, await open(path, "w"));
+  }
+
+  async append({ rows }: EvaluateRows): Promise<void> {
+    const data = Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength);
+    if (endianness() === "BE") data.swap32();
+    for (let done = 0; done < data.length;) {
+      done += (await this.file.write(data, done, Math.min(data.length - done, 2 ** 24))).bytesWritten;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.file.close();
+  }
+
+  async discard(): Promise<void> {
+    await this.file.close().catch(() => undefined);
+    await rm(this.path, { force: true });
+  }
+}
+
+function report(result: Result): string {
+  return [
+    `tokens                        ${result.tokens} in ${result.contexts} contexts, ${result.scoredTokens} of them scored`,
+    `mean negative log-likelihood  ${result.meanNegativeLogLikelihood.toFixed(6)} nats`,
+    `perplexity                    ${result.perplexity.toFixed(4)}`,
+    `time                          ${result.seconds.toFixed(1)} s (${(result.tokens / result.seconds).toFixed(1)} tokens/s)`,
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,126 @@
+// `inhouse run`: one answer, or a conversation on a terminal.
+import { readFile } from "node:fs/promises";
+
+import type { Generation } from "../../generate.js";
+import type { Model } from "../../model.js";
+import type { ChatMessage, GenerationResult } from "../../types.js";
+import { allFlags, type Command, operands, type Shell } from "../command.js";
+import { converse } from "../conversation.js";
+import { parseFlags } from "../flags.js";
+import { load } from "../loading.js";
+import { generateOptions, loadFlags, loadOptions, requestFlags, samplingFlags } from "../settings.js";
+import { json } from "../terminal.js";
+import { UsageError } from "../usage.js";
+
+const ownFlags = {
+  system: { name: "system", value: "TEXT", help: "A system message before the conversation." },
+  raw: { name: "raw", help: "Continue the prompt as it is, without the chat template." },
+  template: { name: "template", value: "FILE", help: "A Jinja chat template to use in place of the file's." },
+  json: { name: "json", help: "Print one JSON document when the answer is complete." },
+  quiet: { name: "quiet", short: "q", help: "No line of timings on stderr." },
+};
+
+export const runCommand: Command = {
+  name: "run",
+  operands: "MODEL [PROMPT]",
+  summary: "Answer a prompt; without one on a terminal, hold a conversation.",
+  details:
+    "PROMPT - reads the prompt from stdin, as does a missing PROMPT where stdin is not a terminal. In a " +
+    "conversation Ctrl-C cancels the answer, /clear begins anew, /exit or Ctrl-D ends. Ctrl-C in other uses ends " +
+    "after what has been generated so far (exit code 130); a second one ends at once. On a terminal, control " +
+    "characters in the text are shown as symbols; elsewhere the text is written as it is.",
+  groups: {
+    "Prompt and output": ownFlags,
+    Generation: requestFlags,
+    Sampling: samplingFlags,
+    "Loading and device": loadFlags,
+  },
+  async run(args, shell) {
+    const { values, positionals } = parseFlags(args, allFlags(this.groups));
+    const [name, operand] = operands(this, positionals, 1, 2);
+    if (values.raw === true && values.system !== undefined)
+      throw new UsageError("--system has no place beside --raw");
+    if (values.raw === true && values.template !== undefined) {
+      throw new UsageError("--template has no place beside --raw");
+    }
+    const prompt = operand === undefined || operand === "-" ? await readPrompt(operand, shell) : operand;
+    if (prompt === undefined && values.json === true) throw new UsageError("--json wants a PROMPT");
+    const options = generateOptions(values);
+    const template =
+      values.template === undefined ? {} : { template: await readFile(values.template as string, "utf8") };
+    const system: ChatMessage[] =
+      values.system === undefined ? [] : [{ role: "system", content: values.system as string }];
+
+    const model = await load(name!, loadOptions(values), shell);
+    try {
+      const start = (text: string, before: readonly ChatMessage[]) =>
+        values.raw === true
+          ? model.complete(text, options)
+          : model.chat([...before, { role: "user", content: text }], { ...options, ...template });
+      if (prompt === undefined) return await converse(start, system, shell);
+      const result = await answer(start(prompt, system), values.json !== true, shell);
+      if (values.json === true) await shell.stdout.write(`${json(document(result))}\n`);
+      else if (values.quiet !== true) shell.stderr.note(`${timings(result, model)}\n`);
+    } finally {
+      await model.dispose();
+    }
+  },
+};
+
+/** The prompt from stdin, or undefined where a conversation is wanted. */
+async function readPrompt(operand: string | undefined, shell: Shell): Promise<string | undefined> {
+  if (operand === undefined && shell.stdin.isTTY) return undefined;
+  const chunks: Buffer[] = [];
+  const stop = () => shell.stdin.destroy();
+  shell.signal.addEventListener("abort", stop, { once: true });
+  try {
+    for await (const chunk of shell.stdin as AsyncIterable<Buffer>) chunks.push(chunk);
+  } catch (error) {
+    if (!shell.signal.aborted) throw error;
+  }
+  shell.signal.removeEventListener("abort", stop);
+  shell.signal.throwIfAborted();
+  const text = Buffer.concat(chunks)
+    .toString("utf8")
+    .replace(/\r?\n$/, "");
+  if (text === "") throw new UsageError("no PROMPT given, and nothing on stdin");
+  return text;
+}
+
+/** Streams a generation to stdout and returns its result. Ctrl-C cancels it. */
+async function answer(generation: Generation, stream: boolean, shell: Shell): Promise<GenerationResult> {
+  const cancel = () => generation.cancel();
+  if (shell.signal.aborted) cancel();
+  shell.signal.addEventListener("abort", cancel, { once: true });
+  try {
+    let last = "\n";
+    if (stream) {
+      for await (const { text } of generation) {
+        await shell.stdout.writeForeign(text);
+        last = text.at(-1) ?? last;
+      }
+    }
+    const result = await generation.result();
+    shell.stdout.check();
+    if (stream && last !== "\n") await shell.stdout.write("\n");
+    return result;
+  } finally {
+    shell.signal.removeEventListener("abort", cancel);
+  }
+}
+
+function document(result: GenerationResult): unknown {
+  const { text, tokens, promptTokens, finishReason, usage, timings, seed } = result;
+  return { text, tokens, promptTokens, finishReason, usage, timings, seed };
+}
+
+function timings({ usage, timings: times, finishReason }: GenerationResult, model: Model): string {
+  const rate = (perSecond: number) => `${perSecond.toFixed(1)} tokens/s`;
+  return [
+    `prompt ${usage.promptTokens} tokens, ${rate(times.promptTokensPerSecond)}`,
+    `answer ${usage.completionTokens} tokens, ${rate(times.decodeTokensPerSecond)}`,
+    `first token after ${(times.timeToFirstTokenMs / 1000).toFixed(2)} s`,
+    finishReason,
+    model.info.deviceDescription,
+  ].join(" · ");
+}

@@ -1,0 +1,114 @@
+// The command line's flags: what each takes and means. Flags of settings come from the library's own tables.
+import { parseArgs } from "node:util";
+
+import { InhouseError } from "../errors.js";
+import { nearest } from "../options.js";
+import { UsageError } from "./usage.js";
+
+/** One flag. */
+export interface Flag {
+  /** The name after the two dashes. */
+  name: string;
+  /** A letter for use after one dash. */
+  short?: string;
+  /** What help shows for its value; a flag without is a switch. */
+  value?: string;
+  /** Can be given several times. */
+  repeats?: boolean;
+  help: string;
+  /** The value from its texts (several of a flag that does not repeat: the last counts). Throws to refuse. */
+  parse?: (texts: string[]) => unknown;
+}
+
+/** Flags by the name of the option each sets. */
+export type Flags = Readonly<Record<string, Flag>>;
+
+/** The values of flags that were given, by option name. */
+export type Values<F extends Flags> = { [Name in keyof F]?: unknown };
+
+export interface Parsed<F extends Flags> {
+  values: Values<F>;
+  positionals: string[];
+}
+
+/** Reads arguments by a table. Throws UsageError for whatever the table does not allow. */
+export function parseFlags<F extends Flags>(args: readonly string[], flags: F): Parsed<F> {
+  const byName = new Map(Object.entries(flags).map(([key, flag]) => [flag.name, { key, flag }]));
+  const options = Object.fromEntries(
+    Object.values(flags).map((flag) => [
+      flag.name,
+      {
+        type: flag.value === undefined ? ("boolean" as const) : ("string" as const),
+        multiple: flag.value !== undefined,
+        ...(flag.short === undefined ? {} : { short: flag.short }),
+      },
+    ]),
+  );
+  let parsed;
+  try {
+    parsed = parseArgs({ args: joinNegatives(args, byName), options, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw explain(error as NodeJS.ErrnoException, [...byName.keys()]);
+  }
+  const values: Record<string, unknown> = {};
+  for (const [name, given] of Object.entries(parsed.values)) {
+    const { key, flag } = byName.get(name)!;
+    values[key] = Array.isArray(given) ? parseTexts(flag, given as string[]) : given;
+  }
+  return { values: values as Values<F>, positionals: parsed.positionals };
+}
+
+function parseTexts(flag: Flag, texts: string[]): unknown {
+  const parse = flag.parse ?? ((given: string[]) => (flag.repeats ? given : given.at(-1)));
+  try {
+    return parse(texts);
+  } catch (error) {
+    if (!(error instanceof UsageError) && !InhouseError.is(error)) throw error;
+    const { message } = error;
+    throw new UsageError(message.includes(`--${flag.name}`) ? message : `--${flag.name}: ${message}`);
+  }
+}
+
+/** `--penalty-last-n -1` as `--penalty-last-n=-1`: parseArgs takes every `-` for a flag. */
+function joinNegatives(args: readonly string[], byName: ReadonlyMap<string, { flag: Flag }>): string[] {
+  const joined: string[] = [];
+  for (let i = 0; i < args.length; ++i) {
+    const argument = args[i]!;
+    if (argument === "--") return [...joined, ...args.slice(i)];
+    const takesValue = byName.get(argument.slice(2))?.flag.value !== undefined && argument.startsWith("--");
+    const next = args[i + 1];
+    if (takesValue && next !== undefined && /^-(\d|\.\d|inf)/i.test(next)) {
+      joined.push(`${argument}=${next}`);
+      ++i;
+    } else joined.push(argument);
+  }
+  return joined;
+}
+
+function explain(error: NodeJS.ErrnoException, names: string[]): unknown {
+  if (!error.code?.startsWith("ERR_PARSE_ARGS")) return error;
+  const unknown = /Unknown option '(-[^']*)'/.exec(error.message)?.[1];
+  if (unknown === undefined) return new UsageError(error.message.split(". ")[0]!);
+  const near = unknown.startsWith("--") ? nearest(unknown.slice(2), names) : undefined;
+  const hint = near === undefined ? "" : `; did you mean --${near}?`;
+  return new UsageError(`unknown flag ${unknown}${hint} (a text that begins with a dash goes after --)`);
+}
+
+/** A whole number within a range, or one of some words. */
+export function parseInteger(
+  text: string,
+  min: number,
+  max: number,
+  words: readonly string[] = [],
+): number | string {
+  if (words.includes(text)) return text;
+  const value = /^[+-]?\d+$/.test(text) ? Number(text) : NaN;
+  if (value >= min && value <= max) return value;
+  const others = words.map((word) => ` or ${word}`).join("");
+  throw new UsageError(`expected a whole number from ${min} to ${max}${others}, got ${JSON.stringify(text)}`);
+}
+
+/** A flag that takes a whole number. */
+export function integerFlag(name: string, value: string, min: number, max: number, help: string): Flag {
+  return { name, value, help, parse: (texts) => parseInteger(texts.at(-1)!, min, max) };
+}

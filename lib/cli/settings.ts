@@ -1,0 +1,145 @@
+// Flags for the library's options, made from the library's tables, and the options made from the flags given.
+import { loadRules } from "../load-options.js";
+import { completeRules } from "../request.js";
+import {
+  parseSamplingFlag,
+  samplingFlag,
+  samplingNames,
+  samplingRange,
+  type SamplingSetting,
+  samplingSettings,
+} from "../sampling.js";
+import type { LoadOptions } from "../types.js";
+import type { GenerateOptions } from "../request.js";
+import { type Flag, type Flags, integerFlag, parseInteger, type Values } from "./flags.js";
+import { UsageError } from "./usage.js";
+
+function choice(name: string, value: string, values: readonly string[], help: string): Flag {
+  const parse = (texts: string[]) => {
+    const text = texts.at(-1)!;
+    if (values.includes(text)) return text;
+    throw new UsageError(`expected ${values.join(", ")}, got ${JSON.stringify(text)}`);
+  };
+  return { name, value, help: `${help} One of ${values.join(", ")}.`, parse };
+}
+
+function fromRule(name: string, option: "contextLength" | "maxBatchTokens", help: string): Flag {
+  const { min, max } = loadRules[option];
+  return integerFlag(name, "N", min, max, help);
+}
+
+function parseOverrides(texts: string[]): Record<string, string> {
+  return Object.fromEntries(
+    texts.map((text) => {
+      const at = text.indexOf("=");
+      if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
+      throw new UsageError(`expected KEY=VALUE, got ${JSON.stringify(text)}`);
+    }),
+  );
+}
+
+const kvTypes = ["f32", "f16", "q8_0"];
+
+/** How a model is loaded. */
+export const loadFlags = {
+  device: choice("device", "NAME", loadRules.device.values, "Where the model runs."),
+  threads: {
+    name: "threads",
+    short: "t",
+    value: "N",
+    help: "Compute threads, or auto (default: as many as the process may use).",
+    parse: (texts) => {
+      const { min, max, words } = loadRules.threads;
+      return parseInteger(texts.at(-1)!, min, max, words);
+    },
+  },
+  contextLength: fromRule(
+    "context",
+    "contextLength",
+    "Tokens of prompt and answer (default: as trained, at most 8192).",
+  ),
+  kvType: choice("kv-type", "TYPE", kvTypes, "Type of the key/value cache (default: f16)."),
+  kvTypeK: choice("kv-type-k", "TYPE", kvTypes, "Type of cached keys alone."),
+  kvTypeV: choice("kv-type-v", "TYPE", kvTypes, "Type of cached values alone."),
+  instructionSet: {
+    name: "instruction-set",
+    value: "NAME",
+    help: "Force the CPU kernels of one instruction set.",
+  },
+  noRepack: { name: "no-repack", help: "Compute from the mapped file; do not rearrange weights for speed." },
+  lockMemory: { name: "lock-memory", help: "Keep weights from being swapped out." },
+  maxBatchTokens: fromRule("max-batch-tokens", "maxBatchTokens", "Tokens of one step (default: 512)."),
+  overrides: {
+    name: "override",
+    value: "KEY=VALUE",
+    repeats: true,
+    help: "Replace metadata of the file.",
+    parse: parseOverrides,
+  },
+} as const satisfies Flags;
+
+/** The options of `loadModel` from the flags given. */
+export function loadOptions(values: Values<typeof loadFlags>): LoadOptions {
+  const { kvType, kvTypeK, kvTypeV, noRepack, ...rest } = values;
+  const kv = { k: kvTypeK ?? kvType, v: kvTypeV ?? kvType };
+  const options = Object.fromEntries(
+    Object.keys(loadFlags).flatMap((name) => {
+      const value = (rest as Record<string, unknown>)[name];
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
+  if (kv.k !== undefined || kv.v !== undefined) options.kvType = kv;
+  if (noRepack === true) options.repack = false;
+  return options as LoadOptions;
+}
+
+const maxInt = 2 ** 31 - 1;
+
+/** What one generation may do besides drawing tokens. */
+export const requestFlags = {
+  maxTokens: integerFlag(
+    "max-tokens",
+    "N",
+    1,
+    completeRules.maxTokens.max,
+    "The most tokens to generate (default: until the context is full).",
+  ),
+  stop: { name: "stop", value: "TEXT", repeats: true, help: "End before this text." },
+  stopTokens: {
+    name: "stop-token",
+    value: "ID",
+    repeats: true,
+    help: "A further token that ends the text.",
+    parse: (texts) => texts.map((text) => parseInteger(text, 0, maxInt)),
+  },
+  ignoreStopTokens: { name: "ignore-stop-tokens", help: "Go on after the file's stop tokens." },
+} as const satisfies Flags;
+
+function samplingHelp(setting: SamplingSetting): string {
+  const names = new RegExp(`\\b(${samplingNames.filter((name) => /[A-Z]/.test(name)).join("|")})\\b`, "g");
+  const help = setting.description.replace(names, (name) => `--${samplingFlag(name as never)}`);
+  if (setting.kind === "bias") return help;
+  if (setting.kind === "strings")
+    return `${help} Default: ${setting.default.map((text) => JSON.stringify(text)).join(" ")}.`;
+  const preset = setting.default === undefined ? "" : ` Default: ${setting.default}.`;
+  return `${help} ${samplingRange(setting).replace(/^./, (letter) => letter.toUpperCase())}.${preset}`;
+}
+
+/** How tokens are drawn: one flag for each row of the sampling table. */
+export const samplingFlags: Flags = Object.fromEntries(
+  samplingNames.map((name) => {
+    const setting: SamplingSetting = samplingSettings[name];
+    const value = { number: "X", integer: "N", strings: "TEXT", bias: "ID=X" }[setting.kind];
+    const parse = (texts: string[]) => parseSamplingFlag(name, texts);
+    const repeats = setting.kind === "strings" || setting.kind === "bias";
+    return [name, { name: samplingFlag(name), value, repeats, help: samplingHelp(setting), parse }];
+  }),
+);
+
+/** The generation options among the flags given. */
+export function generateOptions(values: Readonly<Record<string, unknown>>): GenerateOptions {
+  const names = [...Object.keys(requestFlags), ...Object.keys(samplingFlags)];
+  return Object.fromEntries(
+    names.flatMap((name) => (values[name] === undefined ? [] : [[name, values[name]]])),
+  ) as GenerateOptions;
+}

@@ -1,0 +1,404 @@
+import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { device, modelPath, smollm2 } from "./support/models.ts";
+
+const root = join(import.meta.dirname, "..");
+const program = join(root, "dist/cli/main.js");
+const model = modelPath(smollm2);
+const onDevice = ["--device", device];
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "inhouse-cli-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+function start(args: string[], options: SpawnOptions = {}): ChildProcess {
+  return spawn(process.execPath, [program, ...args], {
+    env: { ...process.env, INHOUSE_CACHE: join(folder, "cache") },
+    stdio: ["ignore", "pipe", "pipe"],
+    ...options,
+  });
+}
+
+function end(child: ChildProcess): Promise<Ended> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.on("data", (data: Buffer) => (stdout += data.toString()));
+  child.stderr?.on("data", (data: Buffer) => (stderr += data.toString()));
+  return new Promise((resolve) =>
+    child.on("close", (code, signal) => resolve({ code, signal, stdout, stderr })),
+  );
+}
+
+const inhouse = (...args: string[]) => end(start(args));
+
+/** Runs a command with text on stdin. */
+function feed(text: string, ...args: string[]): Promise<Ended> {
+  const child = start(args, { stdio: ["pipe", "pipe", "pipe"] });
+  child.stdin!.end(text);
+  return end(child);
+}
+
+const first = (stream: NodeJS.ReadableStream | null) =>
+  new Promise((resolve) => stream!.once("data", resolve));
+
+describe("help and usage", () => {
+  test("help of the program and of each command", async () => {
+    const help = await inhouse("--help");
+    expect([help.code, help.stderr]).toEqual([0, ""]);
+    for (const name of ["run", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+      expect(help.stdout).toContain(`  ${name} `);
+      const own = await inhouse(...name.split(" "), "--help");
+      expect([own.code, own.stdout]).toEqual([0, expect.stringContaining(`Usage: inhouse ${name} `)]);
+      expect(Math.max(...own.stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(110);
+    }
+    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+    expect(await inhouse("--version")).toMatchObject({ code: 0, stdout: `${version}\n` });
+  });
+
+  test("each sampling setting has a flag in help", async () => {
+    const { stdout } = await inhouse("run", "-h");
+    for (const flag of [
+      "temperature",
+      "top-k",
+      "top-p",
+      "min-p",
+      "seed",
+      "dry-breakers",
+      "logit-bias",
+      "override",
+    ]) {
+      expect(stdout).toMatch(new RegExp(`--${flag} [A-Z=]+`));
+    }
+  });
+
+  const wrong: [string, string[], string][] = [
+    ["no command", [], "no command given"],
+    ["unknown command", ["rum"], "did you mean run?"],
+    ["no model", ["run"], "too few operands"],
+    ["too many operands", ["run", model, "a", "b"], "too many operands"],
+    ["unknown flag", ["run", model, "x", "--temprature", "1"], "did you mean --temperature?"],
+    ["a flag without its value", ["run", model, "x", "--seed"], "--seed"],
+    ["a value for a switch", ["run", model, "x", "--raw=1"], "--raw"],
+    ["not a number", ["run", model, "x", "--temperature", "hot"], "--temperature"],
+    ["out of range", ["run", model, "x", "--top-p", "1.5"], "--top-p"],
+    ["negative", ["run", model, "x", "--top-k", "-5"], "--top-k"],
+    ["not whole", ["run", model, "x", "--max-tokens", "1.5"], "--max-tokens"],
+    [
+      "threads",
+      ["run", model, "x", "--threads", "0"],
+      "--threads: expected a whole number from 1 to 1024 or auto",
+    ],
+    ["device", ["run", model, "x", "--device", "abacus"], "--device: expected auto, cpu, reference"],
+    ["override", ["run", model, "x", "--override", "key"], "--override: expected KEY=VALUE"],
+    ["bias", ["run", model, "x", "--logit-bias", "5"], "--logit-bias"],
+    ["system and raw", ["run", model, "x", "--raw", "--system", "y"], "--system"],
+    ["nothing to evaluate", ["eval", "perplexity", model], "--file or --tokens"],
+    ["both to evaluate", ["eval", "perplexity", model, "--file", "a", "--tokens", "b"], "--file or --tokens"],
+  ];
+  test.each(wrong)("%s: exit code 2", async (_, args, text) => {
+    const { code, stdout, stderr } = await inhouse(...args);
+    expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(text)]);
+  });
+
+  test("what fails has exit code 1 and its error code", async () => {
+    const missing = await inhouse("run", "no-such-model", "hello");
+    expect([missing.code, missing.stdout]).toEqual([1, ""]);
+    expect(missing.stderr).toMatch(/no-such-model.*inhouse pull NAME.*ERR_INHOUSE_MODEL_NOT_FOUND/);
+    const known = await inhouse("inspect", "smollm2");
+    expect([known.code, known.stderr]).toEqual([1, expect.stringContaining("inhouse pull smollm2:135m")]);
+    const other = await inhouse("inspect", join(root, "package.json"));
+    expect([other.code, other.stderr]).toEqual([1, expect.stringContaining("ERR_INHOUSE_GGUF_MAGIC")]);
+    expect((await inhouse("pull", "no-such-model")).code).toBe(1);
+    expect((await inhouse("eval", "perplexity", model, "--file", join(folder, "none"))).code).toBe(1);
+  });
+
+  test("the store", async () => {
+    expect(await inhouse("list", "--json")).toMatchObject({ code: 0, stdout: "[]\n" });
+    expect((await inhouse("rm", "smollm2:135m")).code).toBe(1);
+  });
+});
+
+describe("run", () => {
+  const greedy = ["--temperature", "0", "--max-tokens", "20", ...onDevice];
+
+  test("--raw continues a text as the reference does", async () => {
+    const { code, stdout, stderr } = await inhouse(
+      "run",
+      model,
+      "The capital of France is",
+      "--raw",
+      ...greedy,
+    );
+    expect([code, stdout]).toEqual([0, " Paris.\n\nThe answer is: 2018-01-22 \n"]);
+    expect(stderr).toContain("prompt 5 tokens");
+    expect(stderr).toContain("answer 20 tokens");
+  });
+
+  test("--json prints one document", async () => {
+    const { code, stdout, stderr } = await inhouse(
+      "run",
+      model,
+      "What is the capital of France?",
+      "--json",
+      ...greedy,
+    );
+    expect([code, stderr]).toEqual([0, ""]);
+    const result = JSON.parse(stdout) as Record<string, never>;
+    expect(result).toMatchObject({
+      text: "The capital of France is Paris.",
+      finishReason: "stop",
+      usage: { promptTokens: 37, completionTokens: 7 },
+      timings: { promptTokensPerSecond: expect.any(Number), timeToFirstTokenMs: expect.any(Number) },
+    });
+    expect(result.promptTokens).toHaveLength(37);
+    expect(result.tokens).toEqual([504, 3575, 282, 4649, 314, 7042, 30]);
+  });
+
+  test("the prompt from stdin, and a system message", async () => {
+    const args = [model, "--json", "--max-tokens", "1", ...onDevice];
+    const piped = JSON.parse((await feed("Hello\n", "run", ...args)).stdout) as Record<string, unknown>;
+    const given = JSON.parse((await inhouse("run", ...args, "--", "Hello")).stdout) as Record<
+      string,
+      unknown
+    >;
+    expect(piped.promptTokens).toEqual(given.promptTokens);
+    const system = await feed("Hello", "run", model, "-", ...args.slice(1), "--system", "Be brief.");
+    expect((JSON.parse(system.stdout) as Record<string, unknown>).promptTokens).not.toEqual(
+      given.promptTokens,
+    );
+    expect(await feed("", "run", ...args)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("stdin"),
+    });
+  });
+
+  test("the same seed gives the same text", async () => {
+    const args = [
+      "run",
+      model,
+      "Tell me a story",
+      "--max-tokens",
+      "12",
+      "--temperature",
+      "1.5",
+      "-q",
+      ...onDevice,
+    ];
+    const [a, b, c] = await Promise.all(["7", "7", "8"].map((seed) => inhouse(...args, "--seed", seed)));
+    expect(a!.stdout).toBe(b!.stdout);
+    expect(a!.stdout).not.toBe(c!.stdout);
+    expect(a!.stderr).toBe("");
+  });
+
+  test("a template of one's own, stop texts and overrides", async () => {
+    const path = join(folder, "raw.jinja");
+    writeFileSync(path, "{{ messages[0].content }}");
+    const args = [
+      "run",
+      model,
+      "The capital of France is",
+      "--template",
+      path,
+      "--stop",
+      "answer",
+      "--json",
+      ...greedy,
+    ];
+    const result = JSON.parse((await inhouse(...args)).stdout) as Record<string, unknown>;
+    expect(result).toMatchObject({ text: " Paris.\n\nThe ", finishReason: "stop" });
+    writeFileSync(path, "{% for i in range(1000000000) %}{% endfor %}");
+    expect(await inhouse(...args)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("TEMPLATE_LIMIT"),
+    });
+    const wrong = await inhouse("run", model, "x", "--override", "llama.block_count=7", ...greedy);
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining("ERR_INHOUSE_")]);
+  });
+});
+
+describe("interruptions", () => {
+  const long = [
+    "run",
+    model,
+    "Count to a thousand.",
+    "--ignore-stop-tokens",
+    "--max-tokens",
+    "4000",
+    ...onDevice,
+  ];
+
+  test("Ctrl-C ends an answer cleanly with 130", async () => {
+    const child = start(long);
+    const ended = end(child);
+    await first(child.stdout);
+    child.kill("SIGINT");
+    const { code, stdout, stderr } = await ended;
+    expect([code, stdout.endsWith("\n")]).toEqual([130, true]);
+    expect(stderr).toContain("cancelled");
+  });
+
+  test("Ctrl-C with --json still prints the document", async () => {
+    const child = start([...long, "--json"]);
+    const ended = end(child);
+    setTimeout(() => child.kill("SIGINT"), 2500);
+    const { code, stdout } = await ended;
+    expect(code).toBe(130);
+    if (stdout !== "") expect(JSON.parse(stdout)).toMatchObject({ finishReason: "cancelled" });
+  });
+
+  test("Ctrl-C while loading", async () => {
+    const child = start(long);
+    const ended = end(child);
+    setTimeout(() => child.kill("SIGINT"), 150);
+    const { code, signal } = await ended;
+    // Within the first moments of Node itself nobody listens yet.
+    expect(code === 130 || signal === "SIGINT").toBe(true);
+  });
+
+  test("a second Ctrl-C ends at once", async () => {
+    // The reader does not read, so the program waits for it and cannot end by itself.
+    const child = start(["inspect", model, "--json", "--arrays"]);
+    await first(child.stdout);
+    child.stdout!.pause();
+    child.kill("SIGINT");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    child.kill("SIGINT");
+    const [code, signal] = await new Promise<[number | null, string | null]>((resolve) =>
+      child.on("exit", (...how) => resolve(how)),
+    );
+    expect(signal === "SIGINT" || code === 130).toBe(true);
+  });
+
+  test("a reader that goes away ends the program without a word", async () => {
+    const child = start(long);
+    const ended = end(child);
+    await first(child.stdout);
+    child.stdout!.destroy();
+    expect(await ended).toMatchObject({ code: 0, stderr: "" });
+    const shell = spawn("sh", [
+      "-c",
+      `"${process.execPath}" "${program}" inspect "${model}" --json --arrays | head -1`,
+    ]);
+    expect(await end(shell)).toMatchObject({ code: 0, stdout: "{\n", stderr: "" });
+  });
+});
+
+describe("inspect, bench, eval", () => {
+  test("inspect tells what the file says", async () => {
+    const text = await inhouse("inspect", model);
+    expect(text.stdout).toContain("architecture: llama");
+    expect(text.stdout).toContain("llama.block_count (u32) = 30");
+    const { code, stdout } = await inhouse(
+      "inspect",
+      model,
+      "--json",
+      "--override",
+      "general.name=Mine \u009b31m",
+    );
+    expect(code).toBe(0);
+    expect(stdout).not.toContain("\u009b");
+    expect(JSON.parse(stdout)).toMatchObject({
+      architecture: "llama",
+      name: "Mine \u009b31m",
+      parameters: 134515008,
+      layers: 30,
+      vocabularySize: 49152,
+      hasChatTemplate: true,
+      metadata: { "tokenizer.ggml.tokens": { type: "string", length: 49152 } },
+    });
+  });
+
+  test("bench", async () => {
+    const args = ["--prompt-tokens", "16", "--decode-tokens", "4", "--rounds", "2", "--json", ...onDevice];
+    const { code, stdout } = await inhouse("bench", model, ...args);
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as Record<string, number> & { rounds: unknown[] };
+    expect(result.rounds).toHaveLength(2);
+    for (const key of [
+      "promptTokensPerSecond",
+      "decodeTokensPerSecond",
+      "loadToFirstTokenMs",
+      "peakMemoryBytes",
+    ]) {
+      expect(result[key], key).toBeGreaterThan(0);
+    }
+  });
+
+  test("eval perplexity of token ids, with log-probabilities", async () => {
+    const ids = join(folder, "ids.json");
+    const out = join(folder, "rows.bin");
+    const tokens = [504, 3575, 282, 4649, 314, 7042, 30];
+    writeFileSync(ids, JSON.stringify([tokens, tokens.slice(0, 3)]));
+    const args = ["eval", "perplexity", model, "--tokens", ids, "--json", "--logprobs", out, ...onDevice];
+    const { code, stdout } = await inhouse(...args);
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as Record<string, number>;
+    expect(result).toMatchObject({ tokens: 10, scoredTokens: 8, contexts: 2, vocabularySize: 49152 });
+
+    expect(statSync(out).size).toBe(10 * 49152 * 4);
+    const file = readFileSync(out);
+    const logprob = (row: number, token: number) => file.readFloatLE((row * 49152 + token) * 4);
+    const scored = [1, 2, 3, 4, 5, 6].map((at) => logprob(at - 1, tokens[at]!));
+    scored.push(logprob(7, tokens[1]!), logprob(8, tokens[2]!));
+    const mean = -scored.reduce((sum, value) => sum + value, 0) / 8;
+    expect(result.meanNegativeLogLikelihood).toBeCloseTo(mean, 5);
+    expect(result.perplexity).toBeCloseTo(Math.exp(mean), 3);
+    const total = Array.from({ length: 49152 }, (_, i) => Math.exp(logprob(9, i))).reduce((a, b) => a + b);
+    expect(total).toBeCloseTo(1, 4);
+  });
+
+  test("eval perplexity of a text in windows", async () => {
+    const path = join(folder, "text.txt");
+    writeFileSync(path, "The quick brown fox jumps over the lazy dog. ".repeat(12));
+    const args = ["eval", "perplexity", model, "--file", path, "--json", ...onDevice];
+    const windows = JSON.parse((await inhouse(...args, "--context", "32")).stdout) as Record<string, number>;
+    expect(windows.contexts).toBe(Math.floor(120 / 32));
+    expect(windows.scoredTokens).toBe(windows.contexts! * 15);
+    const whole = await inhouse(...args);
+    expect(whole.stderr).toContain("less than one window of 512");
+    expect(JSON.parse(whole.stdout)).toMatchObject({ contexts: 1 });
+  });
+
+  test("eval perplexity refuses what are no token ids", async () => {
+    const path = join(folder, "bad.json");
+    for (const [text, message] of [
+      ["{", "not JSON"],
+      ["[]", "not empty"],
+      ["[1]", "at least two"],
+      ['[1, "2"]', 'entry 1 is "2"'],
+      ["[[1, 2], [3, -4]]", "context 1: entry 1 is -4"],
+      ["[[1, 2], 3]", "context 1"],
+    ] as const) {
+      writeFileSync(path, text);
+      const { code, stderr } = await inhouse("eval", "perplexity", model, "--tokens", path, ...onDevice);
+      expect([text, code, stderr]).toEqual([text, 2, expect.stringContaining(message)]);
+    }
+    writeFileSync(path, "[1, 49152]");
+    const out = join(folder, "never.bin");
+    const result = await inhouse(
+      "eval",
+      "perplexity",
+      model,
+      "--tokens",
+      path,
+      "--logprobs",
+      out,
+      ...onDevice,
+    );
+    expect([result.code, result.stderr]).toEqual([1, expect.stringContaining("TOKEN_OUT_OF_RANGE")]);
+    expect(() => closeSync(openSync(out, "r"))).toThrow();
+  });
+});

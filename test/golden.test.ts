@@ -1,0 +1,16 @@
+import { expect, test } from "vitest";
+import { loadModel } from "../lib/index.js";
+import { compareToGolden, differingGreedy, readGolden } from "./support/golden.js";
+import { modelPath, smollm2 } from "./support/models.js";
+
+const golden = readGolden("smollm2-135m");
+
+test("the reference device computes what transformers does", async () => {
+  const model = await loadModel(modelPath(smollm2), { device: "reference", contextLength: 1024 });
+  const { kl, top1 } = await compareToGolden(model, golden);
+  expect(golden.tokens.length).toBeGreaterThanOrEqual(512);
+  expect(kl).toBeLessThan(1e-6);
+  expect(top1).toBeGreaterThanOrEqual(0.998);
+  expect(await differingGreedy(model, golden)).toEqual([]);
+  await model.dispose();
+}, 300_000);
