@@ -198,9 +198,9 @@ describe("run", () => {
       ...onDevice,
     ];
     const [a, b, c] = await Promise.all(["7", "7", "8"].map((seed) => inhouse(...args, "--seed", seed)));
-    expect(a!.stdout).toBe(b!.stdout);
-    expect(a!.stdout).not.toBe(c!.stdout);
-    expect(a!.stderr).toBe("");
+    expect(a.stdout).toBe(b.stdout);
+    expect(a.stdout).not.toBe(c.stdout);
+    expect(a.stderr).toBe("");
   });
 
   test("a template of one's own, stop texts and overrides", async () => {
@@ -351,8 +351,8 @@ describe("inspect, bench, eval", () => {
     expect(statSync(out).size).toBe(10 * 49152 * 4);
     const file = readFileSync(out);
     const logprob = (row: number, token: number) => file.readFloatLE((row * 49152 + token) * 4);
-    const scored = [1, 2, 3, 4, 5, 6].map((at) => logprob(at - 1, tokens[at]!));
-    scored.push(logprob(7, tokens[1]!), logprob(8, tokens[2]!));
+    const scored = [1, 2, 3, 4, 5, 6].map((at) => logprob(at - 1, tokens[at]));
+    scored.push(logprob(7, tokens[1]), logprob(8, tokens[2]));
     const mean = -scored.reduce((sum, value) => sum + value, 0) / 8;
     expect(result.meanNegativeLogLikelihood).toBeCloseTo(mean, 5);
     expect(result.perplexity).toBeCloseTo(Math.exp(mean), 3);
@@ -366,7 +366,7 @@ describe("inspect, bench, eval", () => {
     const args = ["eval", "perplexity", model, "--file", path, "--json", ...onDevice];
     const windows = JSON.parse((await inhouse(...args, "--context", "32")).stdout) as Record<string, number>;
     expect(windows.contexts).toBe(Math.floor(120 / 32));
-    expect(windows.scoredTokens).toBe(windows.contexts! * 15);
+    expect(windows.scoredTokens).toBe(windows.contexts * 15);
     const whole = await inhouse(...args);
     expect(whole.stderr).toContain("less than one window of 512");
     expect(JSON.parse(whole.stdout)).toMatchObject({ contexts: 1 });

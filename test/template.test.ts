@@ -28,7 +28,7 @@ describe("templates render as Python's jinja2 renders them", () => {
   const golden = json("golden/templates.json") as Record<string, { text?: string; error?: string }>;
   const byName = new Map<string, [string, { text?: string; error?: string }][]>();
   for (const entry of Object.entries(golden)) {
-    const name = entry[0].split("/")[0]!;
+    const name = entry[0].split("/")[0];
     byName.set(name, [...(byName.get(name) ?? []), entry]);
   }
 
@@ -46,7 +46,7 @@ describe("templates render as Python's jinja2 renders them", () => {
           addGenerationPrompt: flags.includes("prompt"),
           now: new Date(2025, 2, 4, 15, 6, 7),
         };
-        const task = () => template.render(conversations![conversation!], options);
+        const task = () => template.render(conversations[conversation], options);
         if (expected.text !== undefined) expect(task(), key).toBe(expected.text);
         else expect(failure(task).message, key).toContain(expected.error);
       }

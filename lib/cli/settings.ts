@@ -90,7 +90,7 @@ export function loadOptions(values: Values<typeof loadFlags>): LoadOptions {
   );
   if (kv.k !== undefined || kv.v !== undefined) options.kvType = kv;
   if (noRepack === true) options.repack = false;
-  return options as LoadOptions;
+  return options;
 }
 
 const maxInt = 2 ** 31 - 1;
@@ -141,5 +141,5 @@ export function generateOptions(values: Readonly<Record<string, unknown>>): Gene
   const names = [...Object.keys(requestFlags), ...Object.keys(samplingFlags)];
   return Object.fromEntries(
     names.flatMap((name) => (values[name] === undefined ? [] : [[name, values[name]]])),
-  ) as GenerateOptions;
+  );
 }
