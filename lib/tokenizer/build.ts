@@ -82,7 +82,7 @@ function* classify(data: TokenizerData): Generator<void, { kinds: Uint8Array; st
   const stops = new StopTokens();
   for (let id = 0; id < count; id++) {
     kinds[id] = data.tokenTypes?.[id] || TokenKind.normal;
-    stops.consider(id, kinds[id]!, text.subarray(offsets[id]!, offsets[id + 1]!));
+    stops.consider(id, kinds[id]!, text.subarray(offsets[id], offsets[id + 1]));
     if ((id & 0xfff) === 0) yield;
   }
   return { kinds, stops };

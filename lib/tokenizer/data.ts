@@ -104,7 +104,8 @@ export function* checkData(data: TokenizerData): Generator<void, void> {
     if (!(scores instanceof Float32Array)) throw invalid("scores", "expected a Float32Array");
     if (scores.length !== count) throw invalid("scores", `${scores.length} entries; expected ${count}`);
     for (let i = 0; i < count; i++) {
-      if (Number.isNaN(scores[i])) throw invalid(`scores[${i}]`, "NaN; expected a number");
+      if (!Number.isFinite(scores[i]))
+        throw invalid(`scores[${i}]`, `${scores[i]}; expected a finite number`);
       if ((i & 0x3fff) === 0) yield;
     }
   } else if (data.model === "llama")

@@ -53,7 +53,10 @@ export abstract class MergeRun {
     }
     for (let i = 0; i + 1 < count; i++) {
       this.look(i);
-      if (this.work > workPerStep) yield this.rest();
+      if (this.work > workPerStep) {
+        this.work = 0;
+        yield;
+      }
     }
     while (this.heapSize > 0) {
       const left = this.pop();
@@ -68,12 +71,11 @@ export abstract class MergeRun {
         if (beyond < count) this.look(left);
         if (previous[left]! >= 0) this.look(previous[left]!);
       }
-      if (this.work > workPerStep) yield this.rest();
+      if (this.work > workPerStep) {
+        this.work = 0;
+        yield;
+      }
     }
-  }
-
-  private rest(): void {
-    this.work = 0;
   }
 
   private look(left: number): void {

@@ -28,6 +28,11 @@ export interface SentencePieceVocabulary {
  */
 export class SentencePieceEncoder {
   private readonly cache = new PieceCache();
+  // Symbols of a short word: where each begins, its token, and priority and token of the pair that begins with it.
+  private readonly starts = new Int32Array(longestCachedPiece + 2);
+  private readonly ids = new Int32Array(longestCachedPiece + 1);
+  private readonly priorities = new Float64Array(longestCachedPiece + 1);
+  private readonly pairIds = new Int32Array(longestCachedPiece + 1);
 
   constructor(private readonly vocabulary: SentencePieceVocabulary) {}
 
@@ -41,9 +46,12 @@ export class SentencePieceEncoder {
       const hash = short ? hashBytes(bytes, at, stop) : 0;
       if (!short || !cache.take(bytes, at, stop, hash, out)) {
         const from = out.length;
-        const run = new SentencePieceRun(bytes, at, stop, this.vocabulary);
-        yield* run.run();
-        run.collect(out);
+        if (short && this.vocabulary.unused === undefined) this.mergeShort(bytes, at, stop, out);
+        else {
+          const run = new SentencePieceRun(bytes, at, stop, this.vocabulary);
+          yield* run.run();
+          run.collect(out);
+        }
         if (short) cache.put(bytes, at, stop, hash, out, from);
         work += 32;
       }
@@ -56,6 +64,53 @@ export class SentencePieceEncoder {
     }
   }
 
+  /** The same as SentencePieceRun for a word of at most `longestCachedPiece` bytes and no unused pieces. */
+  private mergeShort(bytes: Uint8Array, start: number, end: number, out: IdBuffer): void {
+    const { starts, ids, priorities, pairIds, vocabulary } = this;
+    const { table, scores, longestPiece } = vocabulary;
+    let count = 0;
+    for (let at = start; at < end; at = after(bytes, at)) {
+      ids[count] = -1;
+      starts[count++] = at;
+    }
+    starts[count] = end;
+    const look = (i: number): void => {
+      priorities[i] = none;
+      if (i + 1 >= count) return;
+      const from = starts[i]!;
+      const to = starts[i + 2]!;
+      if (to - from > longestPiece) return;
+      const id = table.find(bytes, from, to, hashBytes(bytes, from, to));
+      if (id < 0) return;
+      priorities[i] = -scores[id]!;
+      pairIds[i] = id;
+    };
+    for (let i = 0; i < count; i++) look(i);
+    for (;;) {
+      let at = -1;
+      let best = none;
+      for (let i = 0; i + 1 < count; i++) {
+        if (priorities[i]! < best) {
+          best = priorities[i]!;
+          at = i;
+        }
+      }
+      if (at < 0) break;
+      ids[at] = pairIds[at]!;
+      count--;
+      for (let i = at + 1; i < count; i++) {
+        starts[i] = starts[i + 1]!;
+        ids[i] = ids[i + 1]!;
+        priorities[i] = priorities[i + 1]!;
+        pairIds[i] = pairIds[i + 1]!;
+      }
+      starts[count] = end;
+      look(at);
+      if (at > 0) look(at - 1);
+    }
+    for (let i = 0; i < count; i++) putSymbol(vocabulary, bytes, starts[i]!, starts[i + 1]!, ids[i]!, out);
+  }
+
   /** The next place from `at` on that no piece lies across: before a U+2581 that no piece has at this place. */
   private wordEnd(bytes: Uint8Array, at: number, end: number): number {
     const { beforeSpace } = this.vocabulary;
@@ -65,6 +120,33 @@ export class SentencePieceEncoder {
     }
     return end;
   }
+}
+
+/** No pair: a priority that never comes first (scores are finite). */
+const none = Infinity;
+
+/** Appends the token of a symbol that is a piece or a single character: the piece, else its bytes, else unknown. */
+function putSymbol(
+  vocabulary: SentencePieceVocabulary,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  merged: number,
+  out: IdBuffer,
+): void {
+  const { table, byteIds, unknownId } = vocabulary;
+  const id = merged >= 0 ? merged : table.find(bytes, start, end, hashBytes(bytes, start, end));
+  if (id >= 0) {
+    out.push(id);
+    return;
+  }
+  for (let at = start; at < end; at++) {
+    if (byteIds[bytes[at]!]! < 0) {
+      if (unknownId >= 0) out.push(unknownId);
+      return;
+    }
+  }
+  for (let at = start; at < end; at++) out.push(byteIds[bytes[at]!]!);
 }
 
 /** Where each character of `bytes[start, end)` begins, and `end`. */
@@ -117,24 +199,17 @@ class SentencePieceRun extends MergeRun {
   }
 
   private put(start: number, end: number, merged: number, out: IdBuffer): void {
-    const { bytes, vocabulary } = this;
-    const { table, byteIds, unknownId } = vocabulary;
-    const id = merged >= 0 ? merged : table.find(bytes, start, end, hashBytes(bytes, start, end));
-    if (id >= 0) {
-      const division = this.divisions?.get(id);
-      if (division === undefined) out.push(id);
-      else {
+    const { bytes, divisions, vocabulary } = this;
+    if (divisions) {
+      const id =
+        merged >= 0 ? merged : vocabulary.table.find(bytes, start, end, hashBytes(bytes, start, end));
+      const division = id >= 0 ? divisions.get(id) : undefined;
+      if (division !== undefined) {
         this.put(start, start + division, -1, out);
         this.put(start + division, end, -1, out);
-      }
-      return;
-    }
-    for (let at = start; at < end; at++) {
-      if (byteIds[bytes[at]!]! < 0) {
-        if (unknownId >= 0) out.push(unknownId);
         return;
       }
     }
-    for (let at = start; at < end; at++) out.push(byteIds[bytes[at]!]!);
+    putSymbol(vocabulary, bytes, start, end, merged, out);
   }
 }

@@ -4,7 +4,7 @@ import { newerThanNfc } from "./unicode-data.js";
 /** UTF-16 units that are converted to UTF-8 in one step. */
 const chunkLength = 1 << 16;
 /** Bytes that are normalized in one step. */
-const windowLength = 1 << 16;
+const windowLength = 1 << 14;
 
 const textEncoder = new TextEncoder();
 

@@ -167,11 +167,18 @@ export class Tokenizer {
     const output = new Uint8Array(bytes.length);
     const outputOffsets = new Uint32Array(this.size + 1);
     let used = 0;
-    for (let id = 0; id < this.size; id++) {
-      if (hasOutput(kinds[id]!)) {
-        for (let i = offsets[id]!; i < offsets[id + 1]!; i++) output[used++] = bytes[i]!;
+    // Runs of tokens with output are copied at once.
+    for (let id = 0; id < this.size;) {
+      const first = id;
+      const shift = used - offsets[first]!;
+      while (id < this.size && hasOutput(kinds[id]!)) {
+        id++;
+        outputOffsets[id] = offsets[id]! + shift;
       }
-      outputOffsets[id + 1] = used;
+      if (id > first) {
+        output.set(bytes.subarray(offsets[first], offsets[id]), used);
+        used = outputOffsets[id]!;
+      } else outputOffsets[++id] = used;
     }
     return { bytes: output.slice(0, used), offsets: outputOffsets, kinds: kinds.slice() };
   }

@@ -23,9 +23,9 @@ export function readMetadata(path: string): Map<string, Value> {
   };
   const scalar = (type: number): Value => {
     if (type === 8) return text();
-    at += sizes[type]!;
-    const from = at - sizes[type]!;
-    if (type === 0 || type === 7) return type === 7 ? bytes[from] !== 0 : bytes[from]!;
+    at += sizes[type];
+    const from = at - sizes[type];
+    if (type === 0 || type === 7) return type === 7 ? bytes[from] !== 0 : bytes[from];
     if (type === 1) return view.getInt8(from);
     if (type === 2) return view.getUint16(from, true);
     if (type === 3) return view.getInt16(from, true);
@@ -40,13 +40,13 @@ export function readMetadata(path: string): Map<string, Value> {
     const first = at;
     for (let i = 0; i < count; i++) {
       const length = u64();
-      offsets[i + 1] = offsets[i]! + length;
+      offsets[i + 1] = offsets[i] + length;
       at += length;
     }
-    const data = new Uint8Array(offsets[count]!);
+    const data = new Uint8Array(offsets[count]);
     for (let i = 0, from = first; i < count; i++) {
-      const length = offsets[i + 1]! - offsets[i]!;
-      data.set(bytes.subarray(from + 8, from + 8 + length), offsets[i]!);
+      const length = offsets[i + 1] - offsets[i];
+      data.set(bytes.subarray(from + 8, from + 8 + length), offsets[i]);
       from += 8 + length;
     }
     return { data, offsets };

@@ -1,21 +1,9 @@
-import { existsSync, readFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createTokenizer, type Tokenizer } from "../../lib/tokenizer/tokenizer.js";
 import { readTokenizerData } from "./gguf-metadata.js";
+import { modelPath } from "./models.js";
 import { fnv, string } from "./tokenizer-strings.js";
-
-/** Where the models of the tests are: INHOUSE_TEST_MODELS, or the cache that the tests fetch them into. */
-export function modelPath(file: string): string {
-  const folders = [
-    process.env["INHOUSE_TEST_MODELS"],
-    join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "inhouse", "models"),
-  ].filter((folder) => folder !== undefined && folder !== "") as string[];
-  for (const folder of folders) if (existsSync(join(folder, file))) return join(folder, file);
-  throw new Error(
-    `${file} is needed by this test; not found in ${folders.join(" or ")} (INHOUSE_TEST_MODELS)`,
-  );
-}
 
 export async function modelTokenizer(file: string): Promise<Tokenizer> {
   return createTokenizer(readTokenizerData(modelPath(file)));

@@ -60,7 +60,7 @@ class Random {
   }
 
   of<T>(items: readonly T[]): T {
-    return items[this.below(items.length)]!;
+    return items[this.below(items.length)];
   }
 
   many(least: number, most: number, make: () => string): string {
@@ -142,7 +142,7 @@ export function string(i: number): string {
 export function fnv(values: ArrayLike<number>, width: number): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < values.length; i++) {
-    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ ((values[i]! >>> (8 * k)) & 255), 0x01000193);
+    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ ((values[i] >>> (8 * k)) & 255), 0x01000193);
   }
   return hash >>> 0;
 }

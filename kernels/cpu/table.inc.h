@@ -1,0 +1,45 @@
+// The op table of one instruction set: include after its simd_*.h. Defines `table`.
+#include "kernels/kernels.h"
+#include "kernels/quant/half.h"
+//
+#include "kernels/cpu/product.inc.h"
+#include "kernels/cpu/vector_ops.inc.h"
+//
+#include "kernels/cpu/attention.inc.h"
+#include "kernels/cpu/dense.inc.h"
+
+namespace inhouse::kernels {
+namespace {
+
+#define INHOUSE_EACH_FORMAT(X)                                                                            \
+  X(0), X(1), X(2), X(3), X(4), X(5), X(6), X(7), X(8), X(9), X(10), X(11), X(12), X(13), X(14), X(15)
+static_assert(kFormats == 16);
+#define INHOUSE_FEW(i) few<packed_formats[i]>
+#define INHOUSE_MANY(i) many<packed_formats[i]>
+#define INHOUSE_ATTENTION(k) \
+  {attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0>}
+
+constexpr Kernels table = {
+    .name = kName,
+    .title = kTitle,
+    .full_zero_point = kFullZeroPoint,
+    .quantize = quantize,
+    .few = {INHOUSE_EACH_FORMAT(INHOUSE_FEW)},
+    .many = {INHOUSE_EACH_FORMAT(INHOUSE_MANY)},
+    .dense = {dense<DenseType::f32>, dense<DenseType::f16>, dense<DenseType::bf16>},
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .silu = silu,
+    .gelu_tanh = gelu_tanh,
+    .add = add_to,
+    .softcap = softcap,
+    .store_k = {store_k<CacheType::f32>, store_k<CacheType::f16>, store_k<CacheType::q8_0>},
+    .store_v = {store_v<CacheType::f32>, store_v<CacheType::f16>, store_v<CacheType::q8_0>},
+    .attention = {INHOUSE_ATTENTION(CacheType::f32), INHOUSE_ATTENTION(CacheType::f16),
+                  INHOUSE_ATTENTION(CacheType::q8_0)},
+    .attention_merge = attention_merge,
+    .attention_finish = attention_finish,
+};
+
+}  // namespace
+}  // namespace inhouse::kernels

@@ -1,0 +1,10 @@
+// Unrolls the next loop, whose bounds are constants, so that arrays of vectors live in registers.
+#pragma once
+
+#if defined(INHOUSE_NO_UNROLL)
+#define INHOUSE_UNROLL
+#elif defined(__clang__)
+#define INHOUSE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define INHOUSE_UNROLL _Pragma("GCC unroll 16")
+#endif

@@ -1,0 +1,148 @@
+#include "native/ops/cpu_weight.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <vector>
+
+#include "kernels/quant/half.h"
+
+namespace inhouse {
+namespace {
+
+using kernels::kPanelRows;
+
+// Bytes of file that one thread reads and packs at a time, and that one turn on the pool takes: other engines'
+// steps wait no longer than for one turn.
+constexpr uint64_t kReadBytes = 1 << 20;
+constexpr uint64_t kTurnBytes = 16 << 20;
+
+bool dense_type(kernels::TypeId id, kernels::DenseType* type) {
+  switch (id) {
+    case kernels::TypeId::f32: *type = kernels::DenseType::f32; return true;
+    case kernels::TypeId::f16: *type = kernels::DenseType::f16; return true;
+    case kernels::TypeId::bf16: *type = kernels::DenseType::bf16; return true;
+    default: return false;
+  }
+}
+
+// Keeps the first exception of a parallel region, whose tasks must not throw.
+class FirstFailure {
+ public:
+  template <class Work>
+  void attempt(Work&& work) noexcept {
+    if (failed_.load(std::memory_order_relaxed)) return;
+    try {
+      work();
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+      failed_ = true;
+    }
+  }
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+  std::atomic<bool> failed_{false};
+};
+
+void read_panels(const GgufFile& file, const TensorInfo& tensor, const LoadControl& control, int32_t threads,
+                 CpuWeight& weight) {
+  const uint64_t panel_file_bytes = weight.row_bytes * kPanelRows;
+  const int64_t batch = std::max<int64_t>(1, int64_t(kReadBytes / std::max<uint64_t>(1, panel_file_bytes)));
+  const int64_t turn = std::max<int64_t>(1, int64_t(kTurnBytes / (panel_file_bytes * uint64_t(batch)))) * batch;
+  // A pool of fewer threads than asked for leaves buffers unused, never short.
+  std::vector<std::vector<uint8_t>> buffers{size_t(threads)};
+  FirstFailure failure;
+  for (int64_t first = 0; first < weight.panels(); first += turn) {
+    const int64_t end = std::min(weight.panels(), first + turn);
+    ThreadPool::shared().run(threads, (end - first + batch - 1) / batch, [&](int64_t chunk, int32_t worker) {
+      failure.attempt([&] {
+        control.check();
+        const int64_t begin = first + chunk * batch, stop = std::min(end, begin + batch);
+        const int64_t row = begin * kPanelRows, rows = std::min(weight.rows, stop * kPanelRows) - row;
+        std::vector<uint8_t>& buffer = buffers[size_t(worker)];
+        buffer.resize(uint64_t(rows) * weight.row_bytes);
+        file.read(tensor, uint64_t(row) * weight.row_bytes, buffer.size(), buffer.data());
+        for (int64_t p = begin; p < stop; ++p)
+          weight.pack(buffer.data() + uint64_t(p - begin) * panel_file_bytes, p,
+                      weight.memory.data() + p * weight.panel_bytes);
+        control.report(buffer.size());
+      });
+    });
+    failure.rethrow();
+  }
+}
+
+}  // namespace
+
+void CpuWeight::pack(const uint8_t* first_row, int64_t panel, uint8_t* dst) const {
+  const uint8_t* from[kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r)
+    from[r] = panel * kPanelRows + r < rows ? first_row + uint64_t(r) * row_bytes : nullptr;
+  if (packed) {
+    kernels::pack_panel(*packed, type->block_elements, type->block_bytes, from, cols, dst);
+  } else {
+    kernels::pack_dense_panel(dense, from, cols, dst);
+  }
+}
+
+void CpuWeight::decode_row(int64_t row, float* dst) const {
+  if (file_rows) {
+    type->decode(file_rows + uint64_t(row) * row_bytes, dst, cols);
+    return;
+  }
+  const uint8_t* panel = memory.data() + row / kPanelRows * panel_bytes;
+  const int lane = int(row % kPanelRows);
+  if (packed) {
+    kernels::decode_packed_row(*packed, panel, lane, cols, dst);
+  } else {
+    kernels::decode_dense_row(dense, panel, lane, cols, dst);
+  }
+}
+
+std::unique_ptr<CpuWeight> load_cpu_weight(const GgufFile& file, const TensorInfo& tensor, WeightUse use,
+                                           const LoadControl& control, const CpuOptions& options,
+                                           int32_t threads) {
+  control.check();
+  auto weight = std::make_unique<CpuWeight>();
+  weight->type = tensor.type;
+  weight->cols = tensor.dims[0];
+  weight->rows = use == WeightUse::vector ? 1 : tensor.elements() / std::max<int64_t>(1, tensor.dims[0]);
+  weight->row_bytes = uint64_t(weight->cols) / tensor.type->block_elements * tensor.type->block_bytes;
+  const std::string what = "tensor " + tensor.name;
+  if (use == WeightUse::vector) {
+    std::vector<uint8_t> raw(weight->row_bytes);
+    file.read(tensor, 0, raw.size(), raw.data());
+    weight->memory = CpuMemory(uint64_t(weight->cols) * sizeof(float), false, what);
+    tensor.type->decode(raw.data(), reinterpret_cast<float*>(weight->memory.data()), weight->cols);
+    control.report(raw.size());
+  } else {
+    weight->packed = kernels::packed_type(tensor.type->id);
+    if (weight->packed) {
+      weight->panel_bytes = kernels::packed_panel_bytes(weight->packed->layout(), weight->cols);
+    } else if (dense_type(tensor.type->id, &weight->dense)) {
+      weight->panel_bytes = kernels::dense_panel_bytes(weight->dense, weight->cols);
+    } else {
+      throw Error(Code::unsupported_type, what + ": the CPU backend has no layout for " + tensor.type->name);
+    }
+    if (!options.repack) {
+      weight->mapping = file.map(tensor.part);
+      weight->file_rows = weight->mapping->data() + tensor.offset;
+      control.report(tensor.bytes);
+      return weight;
+    }
+    weight->memory = CpuMemory(uint64_t(weight->panels() * weight->panel_bytes), true, what);
+    read_panels(file, tensor, control, threads, *weight);
+  }
+  weight->bytes = weight->memory.bytes();
+  if (options.lock_memory && weight->bytes > 0) weight->memory.lock();
+  return weight;
+}
+
+}  // namespace inhouse
