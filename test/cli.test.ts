@@ -296,6 +296,60 @@ describe("interruptions", () => {
   });
 });
 
+describe.skipIf(process.platform === "win32")("a conversation on a terminal", () => {
+  const python = join(root, "test/support/terminal.py");
+  function converse(steps: [string, string][], ...args: string[]): Promise<Ended> {
+    const command = [process.execPath, program, "run", model, "--temperature", "0", ...args, ...onDevice];
+    return end(
+      spawn("python3", [python, JSON.stringify(steps), ...command], { stdio: ["ignore", "pipe", "pipe"] }),
+    );
+  }
+
+  test("answers, remembers, clears, cancels and ends", async () => {
+    const { code, stdout } = await converse([
+      ["> ", "What is the capital of France?\r"],
+      ["is Paris.", ""],
+      ["> ", "/clear\r"],
+      ["cleared", ""],
+      ["> ", "/nonsense\r"],
+      ["unknown command", ""],
+      ["> ", "/exit\r"],
+    ]);
+    expect(code).toBe(0);
+    expect(stdout).toContain("The capital of France is Paris.");
+  });
+
+  test("Ctrl-C cancels an answer, not the conversation; Ctrl-D ends it", async () => {
+    const { code, stdout } = await converse(
+      [
+        ["> ", "Who are you?\r"],
+        ["I", "\x03"],
+        ["(cancelled)", ""],
+        ["> ", "\x04"],
+      ],
+      "--ignore-stop-tokens",
+    );
+    expect([code, stdout]).toEqual([0, expect.stringContaining("(cancelled)")]);
+  });
+
+  test("a second Ctrl-C at the prompt ends with 130", async () => {
+    const steps: [string, string][] = [
+      ["> ", "\x03"],
+      ["Ctrl-C again", ""],
+      ["> ", "\x03"],
+    ];
+    expect(await converse(steps)).toMatchObject({ code: 130 });
+  });
+
+  test("control characters of a model stay harmless", async () => {
+    const template = join(folder, "escape.jinja");
+    writeFileSync(template, "{{ raise_exception('\u001b]0;title\u0007\u009b2J') }}");
+    const { code, stdout } = await converse([["> ", "hello\r"]], "--template", template);
+    expect([code, stdout]).toEqual([1, expect.stringContaining("\u241b]0;title\u2407")]);
+    expect(stdout).not.toContain("\u001b]0;");
+  });
+});
+
 describe("inspect, bench, eval", () => {
   test("inspect tells what the file says", async () => {
     const text = await inhouse("inspect", model);

@@ -52,7 +52,7 @@ export class Output {
   }
 
   get columns(): number {
-    return this.#stream.columns ?? 80;
+    return this.#stream.columns || 80;
   }
 
   /** Called when nobody reads any more. */
