@@ -84,6 +84,14 @@ describe("help and usage", () => {
     }
   });
 
+  test("docs/cli.md has every flag", async () => {
+    const docs = readFileSync(join(root, "docs/cli.md"), "utf8");
+    for (const name of ["run", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+      const { stdout } = await inhouse(...name.split(" "), "--help");
+      for (const [, flag] of stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)) expect(docs).toContain(flag);
+    }
+  });
+
   const wrong: [string, string[], string][] = [
     ["no command", [], "no command given"],
     ["unknown command", ["rum"], "did you mean run?"],

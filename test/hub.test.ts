@@ -249,6 +249,15 @@ describe("pull", () => {
     expect(files()).toEqual(["t.gguf"]);
   });
 
+  test("a store that cannot be written", async () => {
+    writeFileSync(folder, "a file where the folder should be");
+    const { code, message } = await failure(pull(makeModel().model, { folder }));
+    expect([code, message]).toEqual([
+      "ERR_INHOUSE_PULL_FAILED",
+      expect.stringContaining("cannot write to the store"),
+    ]);
+  });
+
   test("an unknown name lists the known ones", async () => {
     const { code, message } = await failure(pull("gpt-17", { folder }));
     expect([code, message]).toEqual(["ERR_INHOUSE_MODEL_NOT_FOUND", expect.stringContaining("smollm2:135m")]);

@@ -58,7 +58,12 @@ export const loadFlags = {
     "contextLength",
     "Tokens of prompt and answer (default: as trained, at most 8192).",
   ),
-  kvType: choice("kv-type", "TYPE", kvTypes, "Type of the key/value cache (default: f16)."),
+  kvType: choice(
+    "kv-type",
+    "TYPE",
+    kvTypes,
+    "Type of the key/value cache (default: f16; f32 on the reference device).",
+  ),
   kvTypeK: choice("kv-type-k", "TYPE", kvTypes, "Type of cached keys alone."),
   kvTypeV: choice("kv-type-v", "TYPE", kvTypes, "Type of cached values alone."),
   instructionSet: {
