@@ -197,7 +197,7 @@ async function folderSize(folder: string): Promise<number> {
 
 /** A full disk and the like, as an error of this package. */
 function explainSystemError(error: unknown, folder: string): unknown {
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
   if (
     InhouseError.is(error) ||
     !["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST"].includes(code ?? "")
