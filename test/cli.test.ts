@@ -140,7 +140,8 @@ describe("help and usage", () => {
 });
 
 describe("run", () => {
-  const greedy = ["--temperature", "0", "--max-tokens", "20", ...onDevice];
+  // The reference device, whose greedy text is that of an independent implementation.
+  const greedy = ["--temperature", "0", "--max-tokens", "20", "--device", "reference"];
 
   test("--raw continues a text as the reference does", async () => {
     const { code, stdout, stderr } = await inhouse(
@@ -307,14 +308,14 @@ describe("interruptions", () => {
 describe.skipIf(process.platform === "win32")("a conversation on a terminal", () => {
   const python = join(root, "test/support/terminal.py");
   function converse(steps: [string, string][], ...args: string[]): Promise<Ended> {
-    const command = [process.execPath, program, "run", model, "--temperature", "0", ...args, ...onDevice];
+    const command = [process.execPath, program, "run", model, "--temperature", "0", ...onDevice, ...args];
     return end(
       spawn("python3", [python, JSON.stringify(steps), ...command], { stdio: ["ignore", "pipe", "pipe"] }),
     );
   }
 
   test("answers, remembers, clears, cancels and ends", async () => {
-    const { code, stdout } = await converse([
+    const steps: [string, string][] = [
       ["> ", "What is the capital of France?\r"],
       ["is Paris.", ""],
       ["> ", "/clear\r"],
@@ -322,7 +323,8 @@ describe.skipIf(process.platform === "win32")("a conversation on a terminal", ()
       ["> ", "/nonsense\r"],
       ["unknown command", ""],
       ["> ", "/exit\r"],
-    ]);
+    ];
+    const { code, stdout } = await converse(steps, "--device", "reference", "--max-tokens", "20");
     expect(code).toBe(0);
     expect(stdout).toContain("The capital of France is Paris.");
   });

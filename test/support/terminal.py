@@ -18,7 +18,7 @@ if pid == 0:
 
 shown = ""
 since = 0
-deadline = time.time() + 100
+deadline = time.time() + 50
 while time.time() < deadline:
     ready, _, _ = select.select([terminal], [], [], 0.1)
     if ready:
