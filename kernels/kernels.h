@@ -137,6 +137,11 @@ struct Kernels {
   // out: query i, head h at out + i * out_stride + h * head_dim_v.
   void (*attention_finish)(int queries, int heads, int32_t head_dim_v, const float* sum, const float* state,
                            float* out, int64_t out_stride);
+
+  // The machine's limits, for benchmarks (kernels/cpu/probe.inc.h).
+  uint64_t (*probe_read)(const uint8_t* data, int64_t bytes, int streams, int64_t ahead);
+  int64_t (*probe_dot)(int64_t rounds);  // 8-bit integer multiply-adds done
+  int64_t (*probe_fma)(int64_t rounds);  // float32 multiply-adds done
 };
 
 // Implementations this build has, best first, with whether this machine can run each. [count]

@@ -21,8 +21,8 @@ inline float load_f32(const void* p) {
   return v;
 }
 
-// What the codes of a format can reach, in bits, as the dot product sees them.
-constexpr int dot_bits(PackedFormat f) { return f.full ? 8 : f.lookup ? 5 : f.bits; }
+// What the codes of a format can reach, in bits, as the dot product sees them; one class where it does not matter.
+constexpr int dot_bits(PackedFormat f) { return !kDotNeedsBits ? 8 : f.full ? 8 : f.lookup ? 5 : f.bits < 4 ? 4 : f.bits; }
 
 // The eight quads of a step as bytes; p: this vector's part of the step's first vector.
 template <PackedFormat f>

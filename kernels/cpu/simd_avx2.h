@@ -39,8 +39,9 @@ inline F max(F a, F b) { return _mm256_max_ps(a, b); }
 inline F abs(F a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff))); }
 // a < b ? x : y; NaN compares false.
 inline F select_less(F a, F b, F x, F y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
-inline bool any_not_finite(F a) {
-  const F zero_or_nan = _mm256_mul_ps(a, _mm256_setzero_ps());
+inline bool any_not_finite(F a, F b) {
+  const F zero = _mm256_setzero_ps();
+  const F zero_or_nan = _mm256_add_ps(_mm256_mul_ps(a, zero), _mm256_mul_ps(b, zero));
   return _mm256_movemask_ps(_mm256_cmp_ps(zero_or_nan, zero_or_nan, _CMP_UNORD_Q)) != 0;
 }
 // The greatest lane of numbers without NaN.
@@ -50,6 +51,11 @@ inline float max_of(F a) {
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 inline I to_int(F a) { return _mm256_cvtps_epi32(a); }  // to nearest, ties to even
+inline int32_t sum_of(I a) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
 inline F to_float(I a) { return _mm256_cvtepi32_ps(a); }
 inline F scale_by_power(F a, I n) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23)));
@@ -77,6 +83,7 @@ inline I load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const
 inline void store_bytes(void* p, I v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 inline I set1_i(int32_t x) { return _mm256_set1_epi32(x); }
 inline I set1_u8(uint8_t x) { return _mm256_set1_epi8(char(x)); }
+inline I add_i(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
 inline I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
 template <int n>
@@ -90,6 +97,7 @@ inline I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
 // Sums of four products (unsigned weight bytes times signed activation bytes) per lane, exact: vpmaddubsw adds two
 // products in 16 bits, which hold 8, 4 or 2 such sums of 4-, 5- and 6-bit weights without overflow; full-range
 // weights are made signed, and their sign moved to the activations.
+constexpr bool kDotNeedsBits = true;
 constexpr int kFullZeroPoint = 128;
 template <int bits>
 struct Dot {
@@ -119,6 +127,9 @@ struct Dot {
   inline F value() const { return to_float(sum); }
 };
 
+// Keeps a probe's value from being computed away.
+template <class V>
+inline void keep(V& v) { __asm__ volatile("" : "+x"(v)); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

@@ -47,10 +47,13 @@ inline F max(F a, F b) { return _mm512_max_ps(a, b); }
 inline F abs(F a) { return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff))); }
 // a < b ? x : y; NaN compares false.
 inline F select_less(F a, F b, F x, F y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
-inline bool any_not_finite(F a) { return _mm512_fpclass_ps_mask(a, 0x99) != 0; }
+inline bool any_not_finite(F a, F b) {
+  return _kortestz_mask16_u8(_mm512_fpclass_ps_mask(a, 0x99), _mm512_fpclass_ps_mask(b, 0x99)) == 0;
+}
 // The greatest lane of numbers without NaN.
 inline float max_of(F a) { return _mm512_reduce_max_ps(a); }
 inline I to_int(F a) { return _mm512_cvtps_epi32(a); }  // to nearest, ties to even
+inline int32_t sum_of(I a) { return _mm512_reduce_add_epi32(a); }
 inline F to_float(I a) { return _mm512_cvtepi32_ps(a); }
 inline F scale_by_power(F a, I n) { return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(n, 23))); }
 inline void store_i8(int8_t* p, I a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
@@ -70,6 +73,7 @@ inline I load_bytes(const void* p) { return _mm512_loadu_si512(p); }
 inline void store_bytes(void* p, I v) { _mm512_storeu_si512(p, v); }
 inline I set1_i(int32_t x) { return _mm512_set1_epi32(x); }
 inline I set1_u8(uint8_t x) { return _mm512_set1_epi8(char(x)); }
+inline I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
 inline I bit_or(I a, I b) { return _mm512_or_si512(a, b); }
 template <int n>
@@ -82,6 +86,7 @@ inline I look_up(I table, I index) { return _mm512_shuffle_epi8(table, index); }
 
 // Sums of four products (unsigned weight bytes times signed activation bytes) per lane. `bits` bounds the weights;
 // 8 means the full range, of which kFullZeroPoint has been taken off.
+constexpr bool kDotNeedsBits = false;
 constexpr int kFullZeroPoint = 0;
 template <int bits>
 struct Dot {
@@ -93,6 +98,9 @@ struct Dot {
   inline F value() const { return to_float(sum); }
 };
 
+// Keeps a probe's value from being computed away.
+template <class V>
+inline void keep(V& v) { __asm__ volatile("" : "+v"(v)); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

@@ -53,8 +53,8 @@ inline F max(F a, F b) { return blend(a > b, a, b); }
 inline F abs(F a) { return F(I(a) & 0x7fffffff); }
 // a < b ? x : y; NaN compares false.
 inline F select_less(F a, F b, F x, F y) { return blend(a < b, x, y); }
-inline bool any_not_finite(F a) {
-  const I bad = (I(a) & 0x7f800000) == 0x7f800000;
+inline bool any_not_finite(F a, F b) {
+  const I bad = ((I(a) & 0x7f800000) == 0x7f800000) | ((I(b) & 0x7f800000) == 0x7f800000);
   return (bad[0] | bad[1] | bad[2] | bad[3]) != 0;
 }
 // The greatest lane of numbers without NaN.
@@ -69,6 +69,7 @@ inline I to_int(F a) {
   const F rounded = blend(abs(a) < set1(4194304.0f), a, set1(0.0f)) + magic;
   return I(rounded) - I(magic);
 }
+inline int32_t sum_of(I a) { return a[0] + a[1] + a[2] + a[3]; }
 inline F to_float(I a) { return __builtin_convertvector(a, F); }
 inline F scale_by_power(F a, I n) { return F(U(a) + (U(n) << 23)); }
 inline void store_i8(int8_t* p, I a) {
@@ -97,6 +98,7 @@ inline I load_bytes(const void* p) { return load_as<I>(p); }
 inline void store_bytes(void* p, I v) { std::memcpy(p, &v, sizeof v); }
 inline I set1_i(int32_t x) { return I{x, x, x, x}; }
 inline I set1_u8(uint8_t x) { return set1_i(int32_t(x * 0x01010101u)); }
+inline I add_i(I a, I b) { return a + b; }
 inline I bit_and(I a, I b) { return a & b; }
 inline I bit_or(I a, I b) { return a | b; }
 // The bits that a 32-bit shift brings in from a neighbour are masked off by every caller.
@@ -114,6 +116,7 @@ inline I look_up(I table, I index) {
 }
 
 // Sums of four products (unsigned weight bytes times signed activation bytes) per lane.
+constexpr bool kDotNeedsBits = false;
 constexpr int kFullZeroPoint = 0;
 template <int bits>
 struct Dot {
@@ -129,6 +132,9 @@ struct Dot {
   inline F value() const { return to_float(sum); }
 };
 
+// Keeps a probe's value from being computed away.
+template <class V>
+inline void keep(V& v) { volatile auto first = v[0]; v[0] = first; }
 inline void prefetch(const void*) {}
 
 }  // namespace

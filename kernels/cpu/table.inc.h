@@ -7,6 +7,7 @@
 //
 #include "kernels/cpu/attention.inc.h"
 #include "kernels/cpu/dense.inc.h"
+#include "kernels/cpu/probe.inc.h"
 
 namespace inhouse::kernels {
 namespace {
@@ -39,6 +40,9 @@ constexpr Kernels table = {
                   INHOUSE_ATTENTION(CacheType::q8_0)},
     .attention_merge = attention_merge,
     .attention_finish = attention_finish,
+    .probe_read = probe_read,
+    .probe_dot = probe_dot,
+    .probe_fma = probe_fma,
 };
 
 }  // namespace

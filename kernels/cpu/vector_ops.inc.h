@@ -126,62 +126,65 @@ void softcap(float* x, int64_t count, float cap) {
   elementwise(x, x, count, x, [&](F a, F) { return mul(tanh(mul(a, from)), to); });
 }
 
-// One step of 32 values: codes, sums per 16; returns the scale. With `rest`, x becomes what the codes leave over,
-// and `unit` is the scale to use, else the greatest magnitude decides.
 constexpr int kStepVectors = kStep / kLanes;
+
+// One step of 32 values: codes and sums of codes per 16. With `rest`, x becomes what the codes leave over.
+template <bool rest>
 inline void round_step(F (&x)[kStepVectors], float scale, float inverse, int8_t* codes, int16_t* sums) {
+  const F by = set1(inverse);
+  I sum[2] = {set1_i(0), set1_i(0)};
+  INHOUSE_UNROLL
   for (int i = 0; i < kStepVectors; ++i) {
-    const I q = to_int(mul(x[i], set1(inverse)));
+    const I q = to_int(mul(x[i], by));
     store_i8(codes + i * kLanes, q);
-    x[i] = fnma(to_float(q), set1(scale), x[i]);
+    sum[i * kLanes / 16] = add_i(sum[i * kLanes / 16], q);
+    if constexpr (rest) x[i] = fnma(to_float(q), set1(scale), x[i]);
   }
-  for (int half = 0; half < 2; ++half) {
-    int sum = 0;
-    for (int i = 0; i < 16; ++i) sum += codes[16 * half + i];
-    sums[half] = int16_t(sum);
+  sums[0] = int16_t(sum_of(sum[0]));
+  sums[1] = int16_t(sum_of(sum[1]));
+}
+
+template <int planes>
+inline void quantize_row(const float* x, int64_t cols, int64_t stride, int8_t* codes, float* scales, int16_t* sums) {
+  for (int64_t step = 0; step < cols / kStep; ++step) {
+    F v[kStepVectors];
+    F most = set1(0.0f);
+    bool bad = false;
+    INHOUSE_UNROLL
+    for (int i = 0; i < kStepVectors; i += 2) {
+      v[i] = load(x + step * kStep + i * kLanes);
+      v[i + 1] = load(x + step * kStep + (i + 1) * kLanes);
+      bad |= any_not_finite(v[i], v[i + 1]);
+      most = max(most, max(abs(v[i]), abs(v[i + 1])));
+    }
+    const float greatest = max_of(most);
+    // Below, the inverse would overflow; such numbers count as zero.
+    const bool zero = greatest < 1e-35f;
+    float scale = zero ? 0.0f : greatest / 127.0f;
+    float inverse = zero ? 0.0f : 127.0f / greatest;
+    if (__builtin_expect(bad, false)) {  // the output becomes NaN, whatever the codes
+      scale = __builtin_nanf("");
+      inverse = 0.0f;
+      for (int i = 0; i < kStepVectors; ++i) v[i] = set1(0.0f);
+    }
+    round_step<planes == 2>(v, bad ? 0.0f : scale, inverse, codes + step * kStep, sums + 2 * step);
+    scales[step] = scale;
+    if constexpr (planes == 2) {
+      round_step<false>(v, 0.0f, inverse * 254.0f, codes + stride + step * kStep, sums + stride / 16 + 2 * step);
+      scales[stride / kStep + step] = scale * (1.0f / 254.0f);
+    }
+  }
+  for (int p = 0; p < planes; ++p) {
+    __builtin_memset(codes + p * stride + cols, 0, size_t(stride - cols));
+    __builtin_memset(scales + p * stride / kStep + cols / kStep, 0, size_t(stride - cols) / kStep * 4);
+    __builtin_memset(sums + p * stride / 16 + cols / 16, 0, size_t(stride - cols) / 16 * 2);
   }
 }
 
 void quantize(const float* x, int64_t rows, int64_t cols, int64_t stride, int planes, int8_t* codes, float* scales,
               int16_t* sums) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t k = 0; k < stride; k += kStep) {
-      const int64_t step = k / kStep, next_plane = stride;
-      if (k >= cols) {
-        for (int p = 0; p < planes; ++p) {
-          __builtin_memset(codes + k + p * next_plane, 0, kStep);
-          scales[step + p * next_plane / kStep] = 0.0f;
-          sums[2 * step + p * next_plane / 16] = sums[2 * step + 1 + p * next_plane / 16] = 0;
-        }
-        continue;
-      }
-      F v[kStepVectors];
-      F most = set1(0.0f);
-      bool bad = false;
-      for (int i = 0; i < kStepVectors; ++i) {
-        v[i] = load(x + k + i * kLanes);
-        bad |= any_not_finite(v[i]);
-        most = max(most, abs(v[i]));
-      }
-      float scale, inverse;
-      if (bad) {  // the output becomes NaN, whatever the codes
-        scale = __builtin_nanf("");
-        inverse = 0.0f;
-        for (int i = 0; i < kStepVectors; ++i) v[i] = set1(0.0f);
-      } else {
-        const float greatest = max_of(most);
-        // Below, the inverse would overflow; such numbers count as zero.
-        const bool zero = greatest < 1e-35f;
-        scale = zero ? 0.0f : greatest / 127.0f;
-        inverse = zero ? 0.0f : 127.0f / greatest;
-      }
-      round_step(v, bad ? 0.0f : scale, inverse, codes + k, sums + 2 * step);
-      scales[step] = scale;
-      if (planes == 2) {
-        round_step(v, 0.0f, inverse * 254.0f, codes + k + next_plane, sums + 2 * step + next_plane / 16);
-        scales[step + next_plane / kStep] = scale * (1.0f / 254.0f);
-      }
-    }
+    (planes == 2 ? quantize_row<2> : quantize_row<1>)(x, cols, stride, codes, scales, sums);
     x += cols;
     codes += stride * planes;
     scales += stride / kStep * planes;
