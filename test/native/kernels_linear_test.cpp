@@ -7,8 +7,8 @@ using namespace inhouse::test;
 
 namespace {
 
-std::vector<float> product(Backend& backend, const Weight& weight, const Weight* bias, const std::vector<float>& x,
-                           int64_t rows) {
+std::vector<float> product(Backend& backend, const Weight& weight, const Weight* bias,
+                           const std::vector<float>& x, int64_t rows) {
   std::vector<float> out(size_t(rows * weight.rows), -77.0f);
   const Projection p{&weight, bias, out.data()};
   backend.linear(x.data(), rows, {&p, 1}, Place::ffn_in);
@@ -42,9 +42,10 @@ void check_against_double(const std::string& what, const std::vector<float>& out
       const double tolerance = (quantized ? bound * 1.001 : 0.0) + magnitude * 1e-5 + 1e-6;
       const double got = out[size_t(r * n + c)];
       if (!(std::fabs(got - sum) <= tolerance) && ++bad == 1)
-        fail(__FILE__, __LINE__, what + ": row " + std::to_string(r) + " column " + std::to_string(c) + ": " +
-                                     std::to_string(got) + " for " + std::to_string(sum) + " within " +
-                                     std::to_string(tolerance));
+        fail(__FILE__, __LINE__,
+             what + ": row " + std::to_string(r) + " column " + std::to_string(c) + ": " +
+                 std::to_string(got) + " for " + std::to_string(sum) + " within " +
+                 std::to_string(tolerance));
     }
   }
 }
@@ -81,8 +82,8 @@ TEST(every_type_matches_double_precision) {
         auto backend = cpu(isa);
         const auto weight = backend->load(*file, file->info, WeightUse::matrix, {});
         const auto bias = backend->load(bias_file, bias_file.info, WeightUse::vector, {});
-        const std::string what = std::string(type.name) + " " + isa + " " + std::to_string(s.n) + "x" +
-                                 std::to_string(s.k);
+        const std::string what =
+            std::string(type.name) + " " + isa + " " + std::to_string(s.n) + "x" + std::to_string(s.k);
         const std::vector<float> all = product(*backend, *weight, bias.get(), x, 100);
         check_against_double(what, all, w, x, 100, s.n, s.k, b.data(), quantized);
         // The same bits for fewer rows, one thread, and from the file's own blocks.
@@ -128,10 +129,12 @@ TEST(projections_share_their_input) {
         alone.push_back(product(*backend, *weights.back(), nullptr, x, rows));
         together.emplace_back(alone.back().size());
       }
-      for (size_t i = 0; i < files.size(); ++i) outs.push_back({weights[i].get(), nullptr, together[i].data()});
+      for (size_t i = 0; i < files.size(); ++i)
+        outs.push_back({weights[i].get(), nullptr, together[i].data()});
       backend->linear(x.data(), rows, outs, Place::attention_in);
       for (size_t i = 0; i < files.size(); ++i)
-        if (!same_bits(alone[i], together[i])) fail(__FILE__, __LINE__, isa + ": projection changes in company");
+        if (!same_bits(alone[i], together[i]))
+          fail(__FILE__, __LINE__, isa + ": projection changes in company");
     }
   }
 }
