@@ -11,7 +11,7 @@ std::vector<float> product(Backend& backend, const Weight& weight, const Weight*
                            const std::vector<float>& x, int64_t rows) {
   std::vector<float> out(size_t(rows * weight.rows), -77.0f);
   const Projection p{&weight, bias, out.data()};
-  backend.linear(x.data(), rows, {&p, 1}, Place::ffn_in);
+  backend.linear(x.data(), rows, {&p, 1}, place);
   backend.synchronize();
   return out;
 }
@@ -126,7 +126,7 @@ TEST(projections_share_their_input) {
       std::vector<Projection> outs;
       for (const auto& file : files) {
         weights.push_back(backend->load(*file, file->info, WeightUse::matrix, {}));
-        alone.push_back(product(*backend, *weights.back(), nullptr, x, rows));
+        alone.push_back(product(*backend, *weights.back(), nullptr, x, rows, Place::attention_in));
         together.emplace_back(alone.back().size());
       }
       for (size_t i = 0; i < files.size(); ++i)
@@ -134,7 +134,7 @@ TEST(projections_share_their_input) {
       backend->linear(x.data(), rows, outs, Place::attention_in);
       for (size_t i = 0; i < files.size(); ++i)
         if (!same_bits(alone[i], together[i]))
-          fail(__FILE__, __LINE__, isa + ": projection changes in company");
+          fail(__FILE__, __LINE__, isa + ": projection " + std::to_string(i) + " changes in company");
     }
   }
 }
