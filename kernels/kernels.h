@@ -1,8 +1,10 @@
-// The table of CPU kernels: one instance per instruction set, chosen once at start (see kernels/cpu/dispatch.cpp).
+// The table of CPU kernels: one instance per instruction set, chosen once at start (see
+// kernels/cpu/dispatch.cpp).
 //
-// Raw pointers, sizes and strides; float32 activations, row-major. Kernels allocate nothing, never fail, and run on
-// the calling thread: whoever calls cuts the work into ranges. A result depends only on its own inputs, never on
-// the range it was computed in, and has the same bits on every instruction set with fused multiply-adds.
+// Raw pointers, sizes and strides; float32 activations, row-major. Kernels allocate nothing, never fail, and
+// run on the calling thread: whoever calls cuts the work into ranges. A result depends only on its own
+// inputs, never on the range it was computed in, and has the same bits on every instruction set with fused
+// multiply-adds.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +17,19 @@ namespace inhouse::kernels {
 struct PackedMatrix {
   const uint8_t* panels;
   int64_t panel_bytes;
-  int64_t blocks;      // per panel
+  int64_t blocks;  // per panel
   float multiplier;
   alignas(16) uint8_t lookup[16];  // code to byte; the byte stands for byte - zero_point
 };
 
 // Activations as 8-bit integers: x = scale * code, one scale per 32 values.
 struct QuantizedRows {
-  const int8_t* codes;   // [rows, stride], zero from the end of the row on
-  const float* scales;   // [rows, stride / 32]
-  // Per group of the weights' format: [rows, stride / group]. Formats with a zero point: -zero_point * sum of the
-  // codes, as int32; formats with a minimum: the sum of the codes, as float.
+  const int8_t* codes;  // [rows, stride], zero from the end of the row on
+  const float* scales;  // [rows, stride / 32]
+  // Per group of the weights' format: [rows, stride / group]. Formats with a zero point: -zero_point * sum of
+  // the codes, as int32; formats with a minimum: the sum of the codes, as float.
   const void* extras;
-  int64_t stride;        // a multiple of 256
+  int64_t stride;  // a multiple of 256
 };
 
 // Where a product goes: out[row, column] = sum (+ bias[column]). With two planes, rows 2 r and 2 r + 1 of the
@@ -37,12 +39,13 @@ struct ProductOut {
   int64_t stride;
   const float* bias;  // [columns] or null
   int64_t columns;
-  int planes;         // 1 or 2
+  int planes;  // 1 or 2
 };
 
 enum class DenseType : uint8_t { f32, f16, bf16, count };
 
-// A matrix of floats, 16 rows interleaved: panel p holds, for each k, the 16 numbers of rows 16 p … 16 p + 15.
+// A matrix of floats, 16 rows interleaved: panel p holds, for each k, the 16 numbers of rows 16 p … 16 p
+// + 15.
 struct DenseMatrix {
   const uint8_t* panels;
   int64_t panel_bytes;
@@ -55,19 +58,22 @@ void pack_dense_panel(DenseType type, const uint8_t* const* rows, int64_t cols, 
 // dst [cols]
 void decode_dense_row(DenseType type, const uint8_t* panel, int lane, int64_t cols, float* dst);
 
-inline constexpr int kFewRows = 4;            // activation rows that `few` takes at once
-inline constexpr int kStripPanels = 2;        // panels that `many` takes at once
-inline constexpr int kDensePanels = 4;        // panels that `dense` works on together
+inline constexpr int kFewRows = 4;      // activation rows that `few` takes at once
+inline constexpr int kStripPanels = 2;  // panels that `many` takes at once
+inline constexpr int kDensePanels = 4;  // panels that `dense` works on together
 // Bytes of scratch that `many` needs for a number of activation rows.
 constexpr int64_t many_scratch_bytes(int64_t rows) {
   return int64_t(kStripPanels) * kPanelRows * (256 + 16 * 2 * 4 + rows * 4) + 64;
 }
 
-// The cache of one layer and one KV head, in blocks of 32 tokens. A block of K is [head_dim, 32 tokens], so that
-// lanes are tokens; a block of V is [32 tokens, head_dim], rows padded to 16 numbers. q8_0 adds binary16 scales per
-// 32 dimensions: K [ceil(head_dim / 32), 32 tokens], V [32 tokens, ceil(head_dim / 32)], after the numbers.
+// The cache of one layer and one KV head, in blocks of 32 tokens. A block of K is [head_dim, 32 tokens], so
+// that lanes are tokens; a block of V is [32 tokens, head_dim], rows padded to 16 numbers. q8_0 adds binary16
+// scales per 32 dimensions: K [ceil(head_dim / 32), 32 tokens], V [32 tokens, ceil(head_dim / 32)], after the
+// numbers.
 enum class CacheType : uint8_t { f32, f16, q8_0, count };
-constexpr int64_t cache_padded(int64_t dims) { return (dims + 15) / 16 * 16; }
+constexpr int64_t cache_padded(int64_t dims) {
+  return (dims + 15) / 16 * 16;
+}
 constexpr int64_t cache_block_bytes(CacheType type, int64_t head_dim) {
   const int64_t numbers = cache_padded(head_dim) * 32;
   const int64_t bytes = type == CacheType::f32   ? numbers * 4
@@ -76,25 +82,25 @@ constexpr int64_t cache_block_bytes(CacheType type, int64_t head_dim) {
   return (bytes + 63) / 64 * 64;
 }
 
-// Queries of one sequence against a span of its cache, for one KV head: the online softmax over the keys of blocks
-// [block_begin, block_end) that each query may see.
+// Queries of one sequence against a span of its cache, for one KV head: the online softmax over the keys of
+// blocks [block_begin, block_end) that each query may see.
 struct AttentionArgs {
-  const float* q;             // query i, head h at q + i * q_stride + h * head_dim_k
+  const float* q;  // query i, head h at q + i * q_stride + h * head_dim_k
   int64_t q_stride;
-  int32_t queries;            // rows
-  int32_t heads;              // query heads that share this KV head
-  int32_t position;           // of the first query; query i sees positions (p + i - window, p + i]
-  int32_t window;             // 0: all
+  int32_t queries;   // rows
+  int32_t heads;     // query heads that share this KV head
+  int32_t position;  // of the first query; query i sees positions (p + i - window, p + i]
+  int32_t window;    // 0: all
   int32_t head_dim_k, head_dim_v;
   float scale, softcap;
   const uint8_t* const* k_blocks;  // [block_end - block_begin]; never read where no query sees the block
   const uint8_t* const* v_blocks;
   int32_t block_begin, block_end;
   // State per query and head, in order of (query, head): maximum, sum, and the weighted sum of V.
-  float* maximum;   // [queries * heads]
-  float* sum;       // [queries * heads]
-  float* out;       // [queries * heads, cache_padded(head_dim_v)]
-  float* scratch;   // [attention_scratch_floats]
+  float* maximum;  // [queries * heads]
+  float* sum;      // [queries * heads]
+  float* out;      // [queries * heads, cache_padded(head_dim_v)]
+  float* scratch;  // [attention_scratch_floats]
 };
 inline constexpr int kAttentionQueries = 12;  // (query, head) pairs that a call takes at most
 inline constexpr int64_t kAttentionScratchFloats = kAttentionQueries * 32;
@@ -111,9 +117,10 @@ struct Kernels {
   // Up to kFewRows activation rows times panels [begin, end), straight from the packed form.
   void (*few[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int rows, int64_t begin, int64_t end,
                         const ProductOut& out);
-  // Any number of rows times up to kStripPanels panels [begin, end), which are unpacked once per 256 K values.
-  void (*many[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int64_t rows, int64_t begin, int64_t end,
-                         const ProductOut& out, void* scratch);
+  // Any number of rows times up to kStripPanels panels [begin, end), which are unpacked once per 256 K
+  // values.
+  void (*many[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int64_t rows, int64_t begin,
+                         int64_t end, const ProductOut& out, void* scratch);
   // x [rows, x_stride] times panels [begin, end) in float32.
   void (*dense[int(DenseType::count)])(const DenseMatrix& w, const float* x, int64_t x_stride, int64_t rows,
                                        int64_t begin, int64_t end, const ProductOut& out);

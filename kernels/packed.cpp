@@ -67,7 +67,9 @@ uint32_t code_at(const uint8_t* step, int bits, int lane, int k) {
   return code;
 }
 
-void store_u16(uint8_t* dst, int index, uint16_t value) { std::memcpy(dst + 2 * index, &value, 2); }
+void store_u16(uint8_t* dst, int index, uint16_t value) {
+  std::memcpy(dst + 2 * index, &value, 2);
+}
 uint16_t load_u16(const uint8_t* src, int index) {
   uint16_t value;
   std::memcpy(&value, src + 2 * index, 2);

@@ -1,17 +1,19 @@
 // The packed layouts: how quantized weight matrices stand in memory for the CPU kernels.
 //
 // Sixteen rows make a panel. A panel is a sequence of blocks along K; a block holds 256 K values (types with
-// two-level scales) or 64 (flat scales; the last one may be half padding with scale 0). A block holds its codes in
-// steps of 32 K values, then its scales.
+// two-level scales) or 64 (flat scales; the last one may be half padding with scale 0). A block holds its
+// codes in steps of 32 K values, then its scales.
 //
-// A step has eight quads. Quad j is a vector of 64 bytes: byte 4 r + b is the code of row r at K = 4 j + b, so that
-// each 32-bit lane of a dot-product instruction serves one row. Codes of fewer than 8 bits stand in bit planes:
+// A step has eight quads. Quad j is a vector of 64 bytes: byte 4 r + b is the code of row r at K = 4 j + b,
+// so that each 32-bit lane of a dot-product instruction serves one row. Codes of fewer than 8 bits stand in
+// bit planes:
 //   4-bit plane, 4 vectors: vector i has quad i in the low and quad i + 4 in the high nibbles
 //   2-bit plane, 2 vectors: vector i has quads i, i + 2, i + 4, i + 6 in bits 0-1, 2-3, 4-5, 6-7
 //   1-bit plane, 1 vector:  bit j is quad j
 // 5 = 4 + 1 and 6 = 4 + 2 and 3 = 2 + 1 bits, low plane first.
 //
-// A weight is scale * (code - zero_point) + minimum, with code passed through the lookup first where there is one.
+// A weight is scale * (code - zero_point) + minimum, with code passed through the lookup first where there is
+// one.
 #pragma once
 
 #include <cstdint>
@@ -21,19 +23,20 @@
 namespace inhouse::kernels {
 
 inline constexpr int kPanelRows = 16;
-inline constexpr int kStep = 32;         // K values of a step
+inline constexpr int kStep = 32;  // K values of a step
 inline constexpr int kMaxBlockSteps = 8;
 
 // What a kernel is compiled for.
 struct PackedFormat {
-  uint8_t bits;      // of a stored code: 2, 3, 4, 5, 6 or 8
-  uint8_t group;     // K values that share a scale: 16 or 32
-  bool two_level;    // scale = d (binary16, per 256) * multiplier * signed byte (per group); else binary16 per group
-  bool minimum;      // a minimum per group, coded like the scale (two-level: minus dmin * byte)
-  bool lookup;       // codes index 16 bytes
-  bool full;         // bytes may exceed 127; the zero point is then 128
-  bool bf16;         // flat scales are bfloat16
-  bool nibbles;      // scale (low) and minimum (high) of a group share a byte
+  uint8_t bits;    // of a stored code: 2, 3, 4, 5, 6 or 8
+  uint8_t group;   // K values that share a scale: 16 or 32
+  bool two_level;  // scale = d (binary16, per 256) * multiplier * signed byte (per group); else binary16 per
+                   // group
+  bool minimum;    // a minimum per group, coded like the scale (two-level: minus dmin * byte)
+  bool lookup;     // codes index 16 bytes
+  bool full;       // bytes may exceed 127; the zero point is then 128
+  bool bf16;       // flat scales are bfloat16
+  bool nibbles;    // scale (low) and minimum (high) of a group share a byte
 
   constexpr int steps() const { return two_level ? 8 : 2; }
   constexpr int block_k() const { return steps() * kStep; }
@@ -55,9 +58,22 @@ struct PackedFormat {
 
 // The formats kernels are compiled for; every integer GGUF type uses one.
 enum class FormatId : uint8_t {
-  flat8, flat4, flat4_min, flat5, flat5_min,
-  deep4_min, deep5_min, deep6_16, deep3_16, deep2_min_16, deep2,
-  flat4_lookup, flat4_lookup_bf16, flat4_lookup_16, deep4_lookup, deep4_lookup_16,
+  flat8,
+  flat4,
+  flat4_min,
+  flat5,
+  flat5_min,
+  deep4_min,
+  deep5_min,
+  deep6_16,
+  deep3_16,
+  deep2_min_16,
+  deep2,
+  flat4_lookup,
+  flat4_lookup_bf16,
+  flat4_lookup_16,
+  deep4_lookup,
+  deep4_lookup_16,
   count
 };
 inline constexpr int kFormats = int(FormatId::count);
@@ -84,9 +100,9 @@ inline constexpr PackedFormat packed_formats[kFormats] = {
 // Up to 256 K values of one row, taken apart: what an extractor fills in.
 struct RowBlock {
   uint8_t codes[256];
-  uint16_t d[4];         // two-level: [0]; flat: one per group
-  uint16_t minimum[4];   // two-level: [0] is dmin
-  int8_t scales[16];     // two-level, per group
+  uint16_t d[4];        // two-level: [0]; flat: one per group
+  uint16_t minimum[4];  // two-level: [0] is dmin
+  int8_t scales[16];    // two-level, per group
   uint8_t minimums[16];
 };
 
@@ -95,8 +111,8 @@ struct PackedType {
   TypeId type;
   FormatId format;
   int16_t zero_point;
-  float multiplier;          // two-level: a power of two
-  const int8_t* values;      // lookup: the 16 numbers codes stand for; else null
+  float multiplier;      // two-level: a power of two
+  const int8_t* values;  // lookup: the 16 numbers codes stand for; else null
   // Takes one file block apart.
   void (*extract)(const void* block, RowBlock* out);
   const PackedFormat& layout() const { return packed_formats[int(format)]; }

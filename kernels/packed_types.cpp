@@ -52,8 +52,8 @@ void extract_q8_0(const void* src, RowBlock* out) {
   for (int i = 0; i < 32; ++i) out->codes[i] = uint8_t(b.qs[i] ^ 0x80);
 }
 
-// The 8 six-bit scales and minimums of Q4_K and Q5_K: the low six bits of the first 8 bytes are the first four of
-// each; the others have four bits in the last 4 bytes and two in the tops of the first 8.
+// The 8 six-bit scales and minimums of Q4_K and Q5_K: the low six bits of the first 8 bytes are the first
+// four of each; the others have four bits in the last 4 bytes and two in the tops of the first 8.
 void scales_k(const uint8_t* s, RowBlock* out) {
   for (int g = 0; g < 4; ++g) {
     out->scales[g] = int8_t(s[g] & 63);
@@ -135,7 +135,9 @@ uint8_t ternary(uint8_t byte, int n) {
   static constexpr uint8_t powers[5] = {1, 3, 9, 27, 81};
   return uint8_t(uint8_t(byte * powers[n]) * 3 >> 8);
 }
-void ones(RowBlock* out) { std::memset(out->scales, 1, sizeof out->scales); }
+void ones(RowBlock* out) {
+  std::memset(out->scales, 1, sizeof out->scales);
+}
 void extract_tq1_0(const void* src, RowBlock* out) {
   const auto& b = *static_cast<const BlockTQ1_0*>(src);
   out->d[0] = b.d;
@@ -186,8 +188,9 @@ void extract_nvfp4(const void* src, RowBlock* out) {
   }
 }
 
-// Codebook types. Each element is one of at most 16 values times its group's scale, so that a nibble and a lookup
-// hold it. The numbers come from the type's own decoder, run with d = 1, so that the grids need no second home.
+// Codebook types. Each element is one of at most 16 values times its group's scale, so that a nibble and a
+// lookup hold it. The numbers come from the type's own decoder, run with d = 1, so that the grids need no
+// second home.
 constexpr int8_t iq1_values[16] = {-9, -7, -1, 1, 7, 9};  // 8 g + 1 and 8 g - 1 of g in -1, 0, 1
 constexpr int8_t iq2_values[16] = {-43, -25, -8, 8, 25, 43};
 constexpr int8_t iq3_xxs_values[16] = {-62, -52, -44, -36, -28, -20, -12, -4, 4, 12, 20, 28, 36, 44, 52, 62};

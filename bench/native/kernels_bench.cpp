@@ -1,5 +1,5 @@
-// Matrix products beside the machine's limits: matrix-vector against read bandwidth, matrix-matrix against the
-// peak of the dot-product instruction, both measured here in the same run.
+// Matrix products beside the machine's limits: matrix-vector against read bandwidth, matrix-matrix against
+// the peak of the dot-product instruction, both measured here in the same run.
 //
 //   inhouse_kernels_bench [--json] [--best] [--isa NAME] [--threads N] [--type NAME]
 //
@@ -65,7 +65,8 @@ Limits measure_limits(const kernels::Kernels& k, int32_t threads) {
     const double t = typical_seconds(15, [&] {
       done = 0;
       std::vector<int64_t> each(64, 0);
-      ThreadPool::shared().run(threads, threads * 4, [&](int64_t c, int32_t) { each[size_t(c)] = probe(20000); });
+      ThreadPool::shared().run(threads, threads * 4,
+                               [&](int64_t c, int32_t) { each[size_t(c)] = probe(20000); });
       for (const int64_t n : each) done += n;
     });
     return double(done) / t * 1e-9;
@@ -107,10 +108,10 @@ int main(int argc, char** argv) {
       std::printf("%s{\"threads\":%d,\"readGB\":%.2f,\"dotGMAC\":%.1f,\"fmaGMAC\":%.1f,\"products\":[",
                   first ? "" : ",", threads, limits.read_gb, limits.dot_gmac, limits.fma_gmac);
     } else {
-      std::printf("%s, %d thread(s): read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", k->title, threads,
-                  limits.read_gb, limits.dot_gmac, limits.fma_gmac);
-      std::printf("  %-6s %-12s  %-22s  %-22s %-22s %s\n", "type", "shape", "1 row GB/s (share)", "4 rows GB/s",
-                  "64 rows GMAC/s", "512 rows GMAC/s (share)");
+      std::printf("%s, %d thread(s): read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", k->title,
+                  threads, limits.read_gb, limits.dot_gmac, limits.fma_gmac);
+      std::printf("  %-6s %-12s  %-22s  %-22s %-22s %s\n", "type", "shape", "1 row GB/s (share)",
+                  "4 rows GB/s", "64 rows GMAC/s", "512 rows GMAC/s (share)");
     }
     first = false;
     bool first_product = true;
@@ -121,7 +122,8 @@ int main(int argc, char** argv) {
       const kernels::QuantType* type = *std::find_if(
           types, types + count, [&](const kernels::QuantType* t) { return std::strcmp(t->name, name) == 0; });
       std::vector<Shape> shapes = {{"Qwen 1.5B ffn_in", 8960, 1536}, {"Qwen 1.5B ffn_out", 1536, 8960}};
-      if (type->block_elements == 32) shapes = {{"SmolLM2 ffn_in", 1536, 576}, {"Qwen 1.5B ffn_in", 8960, 1536}};
+      if (type->block_elements == 32)
+        shapes = {{"SmolLM2 ffn_in", 1536, 576}, {"Qwen 1.5B ffn_in", 8960, 1536}};
       if (type->block_elements == 1) shapes = {{"Qwen 1.5B ffn_in", 8960, 1536}};
       for (Shape s : shapes) {
         if (best_of_all) s.rows = std::min<int64_t>(s.rows, 384);  // short enough to be left alone
@@ -154,13 +156,17 @@ int main(int argc, char** argv) {
         const double one = double(bytes) * 1e-9 / time(1, true), four = double(bytes) * 1e-9 / time(4, true);
         const double some = macs * 64 / time(64, false), many = macs * 512 / time(512, false);
         if (json) {
-          std::printf("%s{\"type\":\"%s\",\"rows\":%d,\"cols\":%d,\"vectorGB\":%.2f,\"fourGB\":%.2f,\"batch64GMAC\":%.1f,"
-                      "\"batch512GMAC\":%.1f}",
-                      first_product ? "" : ",", name, int(s.rows), int(s.cols), one, four, some, many);
+          std::printf(
+              "%s{\"type\":\"%s\",\"rows\":%d,\"cols\":%d,\"vectorGB\":%.2f,\"fourGB\":%.2f,\"batch64GMAC\":%"
+              ".1f,"
+              "\"batch512GMAC\":%.1f}",
+              first_product ? "" : ",", name, int(s.rows), int(s.cols), one, four, some, many);
         } else {
-          std::printf("  %-6s %5dx%-6d  %6.1f (%3.0f%%)         %6.1f (%3.0f%%)         %6.0f (%3.0f%%)        %6.0f (%3.0f%%)\n",
-                      name, int(s.rows), int(s.cols), one, 100 * one / limits.read_gb, four,
-                      100 * four / limits.read_gb, some, 100 * some / peak, many, 100 * many / peak);
+          std::printf(
+              "  %-6s %5dx%-6d  %6.1f (%3.0f%%)         %6.1f (%3.0f%%)         %6.0f (%3.0f%%)        %6.0f "
+              "(%3.0f%%)\n",
+              name, int(s.rows), int(s.cols), one, 100 * one / limits.read_gb, four,
+              100 * four / limits.read_gb, some, 100 * some / peak, many, 100 * many / peak);
         }
         first_product = false;
         std::fflush(stdout);

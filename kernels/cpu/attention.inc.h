@@ -1,5 +1,5 @@
-// Attention over the paged cache: the online softmax in blocks of 32 keys, for up to kAttentionQueries pairs of
-// (query, head) that share a KV head. A pair's result does not depend on the other pairs of the call.
+// Attention over the paged cache: the online softmax in blocks of 32 keys, for up to kAttentionQueries pairs
+// of (query, head) that share a KV head. A pair's result does not depend on the other pairs of the call.
 
 namespace inhouse::kernels {
 namespace {
@@ -67,8 +67,8 @@ inline void score_tile(const float* const* q, const uint8_t* block, int head_dim
 
 // out[p] (+)= Σ over keys [from, to) of weights[p][key] * V[key], for `vectors` row vectors at dimension d.
 template <CacheType type, int pairs, int vectors>
-inline void value_tile(const float* weights, const uint8_t* block, int head_dim, int d, int from, int to, float* out,
-                       int64_t out_stride) {
+inline void value_tile(const float* weights, const uint8_t* block, int head_dim, int d, int from, int to,
+                       float* out, int64_t out_stride) {
   const int64_t padded = cache_padded(head_dim);
   const int groups = (head_dim + 31) / 32;
   const auto* cache_scales =
@@ -121,7 +121,8 @@ inline Span visible(int32_t position, int32_t window, int32_t block) {
   return {int(from < 32 ? from : 32), int(to < 0 ? 0 : to < 32 ? to : 32)};
 }
 
-// Turns a pair's scores into weights and updates its maximum and sum; returns the factor for its output so far.
+// Turns a pair's scores into weights and updates its maximum and sum; returns the factor for its output so
+// far.
 inline float soften(float* scores, Span keys, float& maximum, float& sum) {
   const float none = -__builtin_inff();
   if (keys.from > 0 || keys.to < 32)
@@ -189,8 +190,8 @@ void attention(const AttentionArgs& a) {
       float* out = a.out + p * out_stride;
       for (int64_t d = 0; d < out_stride; d += kLanes) store(out + d, mul(load(out + d), set1(factor)));
     }
-    // Keys that only some pairs of a tile see are added pair by pair, before and after the common ones: a masked
-    // key's V may be memory nobody wrote yet.
+    // Keys that only some pairs of a tile see are added pair by pair, before and after the common ones: a
+    // masked key's V may be memory nobody wrote yet.
     const auto add_values = [&]<int count>(int at) {
       Span common{0, 32};
       for (int i = at; i < at + count; ++i) {
@@ -200,12 +201,14 @@ void attention(const AttentionArgs& a) {
       if (common.from >= common.to) common = {32, 32};
       for (int i = at; i < at + count; ++i)
         values<v_type, 1>(scores + i * 32, v, a.head_dim_v, keys[i].from,
-                          keys[i].to < common.from ? keys[i].to : common.from, a.out + i * out_stride, out_stride);
-      values<v_type, count>(scores + at * 32, v, a.head_dim_v, common.from, common.to, a.out + at * out_stride,
-                            out_stride);
+                          keys[i].to < common.from ? keys[i].to : common.from, a.out + i * out_stride,
+                          out_stride);
+      values<v_type, count>(scores + at * 32, v, a.head_dim_v, common.from, common.to,
+                            a.out + at * out_stride, out_stride);
       for (int i = at; i < at + count; ++i)
-        values<v_type, 1>(scores + i * 32, v, a.head_dim_v, common.to > keys[i].from ? common.to : keys[i].from,
-                          keys[i].to, a.out + i * out_stride, out_stride);
+        values<v_type, 1>(scores + i * 32, v, a.head_dim_v,
+                          common.to > keys[i].from ? common.to : keys[i].from, keys[i].to,
+                          a.out + i * out_stride, out_stride);
     };
     p = first;
     for (; p + kPairTile <= last + 1; p += kPairTile) add_values.template operator()<kPairTile>(p);
@@ -216,8 +219,8 @@ void attention(const AttentionArgs& a) {
 }
 
 // Adds the state of later keys to that of earlier ones, pair by pair; the order of parts is the caller's.
-void attention_merge(int pairs, int32_t head_dim_v, float* maximum, float* sum, float* out, const float* part_maximum,
-                     const float* part_sum, const float* part_out) {
+void attention_merge(int pairs, int32_t head_dim_v, float* maximum, float* sum, float* out,
+                     const float* part_maximum, const float* part_sum, const float* part_out) {
   const int64_t stride = cache_padded(head_dim_v);
   const float none = -__builtin_inff();
   for (int p = 0; p < pairs; ++p, out += stride, part_out += stride) {
@@ -237,8 +240,8 @@ void attention_merge(int pairs, int32_t head_dim_v, float* maximum, float* sum, 
 }
 
 // out[p] /= sum[p], unpadded: to [pairs][head_dim_v] at out_stride per query.
-void attention_finish(int queries, int heads, int32_t head_dim_v, const float* sum, const float* state, float* out,
-                      int64_t out_stride) {
+void attention_finish(int queries, int heads, int32_t head_dim_v, const float* sum, const float* state,
+                      float* out, int64_t out_stride) {
   const int64_t stride = cache_padded(head_dim_v);
   for (int p = 0; p < queries * heads; ++p, state += stride) {
     const F inverse = set1(1.0f / sum[p]);
@@ -261,7 +264,8 @@ inline void round_q8_0(const float* x, int32_t head_dim, Number number, Scale sc
       most = a > most ? a : most;
       bad |= !(a <= 3.4028234e38f);
     }
-    // As Q8_0 is encoded everywhere: the scale rounds to binary16, its inverse does not; halves away from zero.
+    // As Q8_0 is encoded everywhere: the scale rounds to binary16, its inverse does not; halves away from
+    // zero.
     const float unit = most / 127.0f;
     const float inverse = unit >= 0x1p-126f ? 1.0f / unit : 0.0f;
     scale(d0 / 32, bad ? uint16_t(0x7e00) : float_to_half(unit));
@@ -279,8 +283,9 @@ void store_k(const float* k, int32_t head_dim, int32_t token, uint8_t* block) {
   if constexpr (type == CacheType::q8_0) {
     auto* numbers = reinterpret_cast<int8_t*>(block);
     auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim));
-    round_q8_0(k, head_dim, [&](int32_t d, int8_t n) { numbers[d * 32 + token] = n; },
-               [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
+    round_q8_0(
+        k, head_dim, [&](int32_t d, int8_t n) { numbers[d * 32 + token] = n; },
+        [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
   } else if constexpr (type == CacheType::f16) {
     auto* numbers = reinterpret_cast<uint16_t*>(block);
     for (int32_t d = 0; d < head_dim; d += kLanes) {
@@ -302,8 +307,9 @@ void store_v(const float* v, int32_t head_dim, int32_t token, uint8_t* block) {
     auto* numbers = reinterpret_cast<int8_t*>(block) + row;
     auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim)) +
                    int64_t(token) * ((head_dim + 31) / 32);
-    round_q8_0(v, head_dim, [&](int32_t d, int8_t n) { numbers[d] = n; },
-               [&](int32_t g, uint16_t s) { scales[g] = s; });
+    round_q8_0(
+        v, head_dim, [&](int32_t d, int8_t n) { numbers[d] = n; },
+        [&](int32_t g, uint16_t s) { scales[g] = s; });
   } else if constexpr (type == CacheType::f16) {
     auto* numbers = reinterpret_cast<uint16_t*>(block) + row;
     for (int32_t d = 0; d < head_dim; d += kLanes) store_f16(numbers + d, load_part(v + d, head_dim - d));

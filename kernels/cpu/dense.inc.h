@@ -38,8 +38,7 @@ inline void dense_tile(const DenseMatrix& m, const float* x, int64_t x_stride, i
   INHOUSE_UNROLL
   for (int v = 0; v < vectors; ++v) {
     INHOUSE_UNROLL
-    for (int t = 0; t < rows; ++t)
-      write(out, row + t, panel * kPanelRows + (half + v) * kLanes, sum[v][t]);
+    for (int t = 0; t < rows; ++t) write(out, row + t, panel * kPanelRows + (half + v) * kLanes, sum[v][t]);
   }
 }
 

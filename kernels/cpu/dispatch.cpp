@@ -11,7 +11,9 @@ extern const Kernels kernels_avx512vnni;
 
 namespace {
 
-bool always() { return true; }
+bool always() {
+  return true;
+}
 
 #if defined(__x86_64__)
 // These ask the processor and whether the operating system saves the registers.

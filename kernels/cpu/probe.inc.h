@@ -3,7 +3,8 @@
 namespace inhouse::kernels {
 namespace {
 
-// Reads `bytes` (a multiple of 64 * streams * 8) as `streams` sequential streams, fetching `ahead` bytes early.
+// Reads `bytes` (a multiple of 64 * streams * 8) as `streams` sequential streams, fetching `ahead` bytes
+// early.
 template <int streams>
 inline uint64_t read_streams(const uint8_t* data, int64_t bytes, int64_t ahead) {
   const int64_t part = bytes / streams;
@@ -34,9 +35,12 @@ inline uint64_t read_streams(const uint8_t* data, int64_t bytes, int64_t ahead) 
 
 uint64_t probe_read(const uint8_t* data, int64_t bytes, int streams, int64_t ahead) {
   switch (streams) {
-    case 1: return read_streams<1>(data, bytes, ahead);
-    case 2: return read_streams<2>(data, bytes, ahead);
-    default: return read_streams<4>(data, bytes, ahead);
+    case 1:
+      return read_streams<1>(data, bytes, ahead);
+    case 2:
+      return read_streams<2>(data, bytes, ahead);
+    default:
+      return read_streams<4>(data, bytes, ahead);
   }
 }
 

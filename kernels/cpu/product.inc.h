@@ -1,8 +1,8 @@
 // Quantized matrix products, written once over the vectors of a simd_*.h.
 //
-// Arithmetic of one output, the same in `few` and `many`, for one row or many, in this order along K: per step of
-// 32 values  sum = fma(x.scale, part, sum),  where  part = Σ over the step's groups of
-// float(integer dot product - zero point) * scale  [+ minimum * sum of codes], fused from the left.
+// Arithmetic of one output, the same in `few` and `many`, for one row or many, in this order along K: per
+// step of 32 values  sum = fma(x.scale, part, sum),  where  part = Σ over the step's groups of float(integer
+// dot product - zero point) * scale  [+ minimum * sum of codes], fused from the left.
 
 namespace inhouse::kernels {
 namespace {
@@ -21,8 +21,11 @@ inline float load_f32(const void* p) {
   return v;
 }
 
-// What the codes of a format can reach, in bits, as the dot product sees them; one class where it does not matter.
-constexpr int dot_bits(PackedFormat f) { return !kDotNeedsBits ? 8 : f.full ? 8 : f.lookup ? 5 : f.bits < 4 ? 4 : f.bits; }
+// What the codes of a format can reach, in bits, as the dot product sees them; one class where it does not
+// matter.
+constexpr int dot_bits(PackedFormat f) {
+  return !kDotNeedsBits ? 8 : f.full ? 8 : f.lookup ? 5 : f.bits < 4 ? 4 : f.bits;
+}
 
 // The eight quads of a step as bytes; p: this vector's part of the step's first vector.
 template <PackedFormat f>
@@ -100,7 +103,8 @@ template <PackedFormat f>
 inline BlockScales block_scales(const uint8_t* block, int half, float multiplier) {
   BlockScales s{set1(0.0f), set1(0.0f)};
   if constexpr (f.two_level) {
-    s.d = mul(load_f16(reinterpret_cast<const uint16_t*>(block + f.d_offset()) + half * kLanes), set1(multiplier));
+    s.d = mul(load_f16(reinterpret_cast<const uint16_t*>(block + f.d_offset()) + half * kLanes),
+              set1(multiplier));
     if constexpr (f.minimum)
       s.dmin = sub(set1(0.0f),
                    load_f16(reinterpret_cast<const uint16_t*>(block + f.dmin_offset()) + half * kLanes));
@@ -217,10 +221,18 @@ void few(const PackedMatrix& m, const QuantizedRows& x, int rows, int64_t begin,
          const ProductOut& out) {
   for (int64_t panel = begin; panel < end; ++panel) {
     switch (rows) {
-      case 1: few_rows<f, 1>(m, x, panel, out); break;
-      case 2: few_rows<f, 2>(m, x, panel, out); break;
-      case 3: few_rows<f, 3>(m, x, panel, out); break;
-      default: few_rows<f, 4>(m, x, panel, out); break;
+      case 1:
+        few_rows<f, 1>(m, x, panel, out);
+        break;
+      case 2:
+        few_rows<f, 2>(m, x, panel, out);
+        break;
+      case 3:
+        few_rows<f, 3>(m, x, panel, out);
+        break;
+      default:
+        few_rows<f, 4>(m, x, panel, out);
+        break;
     }
   }
 }
@@ -235,8 +247,8 @@ constexpr int kStripK = 256;
 constexpr int kStripSteps = kStripK / kStep;
 
 template <PackedFormat f>
-inline void unpack_panel(const uint8_t* block, int steps, float multiplier, I table, uint8_t* codes, float* scales,
-                         float* minimums) {
+inline void unpack_panel(const uint8_t* block, int steps, float multiplier, I table, uint8_t* codes,
+                         float* scales, float* minimums) {
   constexpr int groups = f.step_groups();
   for (int done = 0; done < steps; done += f.steps(), block += f.block_bytes()) {
     for (int h = 0; h < kHalves; ++h) {
@@ -289,7 +301,8 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
         I w[vectors];
         INHOUSE_UNROLL
         for (int v = 0; v < vectors; ++v)
-          w[v] = load_bytes(codes_w + v / kHalves * panel_codes + v % kHalves * kVectorBytes + 64 * (g * quads + q));
+          w[v] = load_bytes(codes_w + v / kHalves * panel_codes + v % kHalves * kVectorBytes +
+                            64 * (g * quads + q));
         INHOUSE_UNROLL
         for (int t = 0; t < rows; ++t) {
           const I a = set1_i(load_i32(codes + t * stride + 4 * (g * quads + q)));
@@ -335,8 +348,8 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
 
 // All rows against one unpacked strip.
 template <int group, bool has_minimum, int bits>
-void tiles(const Strip& strip, int panels, int steps, const QuantizedRows& x, int64_t rows, int64_t k, bool fresh,
-           float* sums) {
+void tiles(const Strip& strip, int panels, int steps, const QuantizedRows& x, int64_t rows, int64_t k,
+           bool fresh, float* sums) {
   constexpr int64_t panel_codes = kStripSteps * 512, panel_scales = kStripK / group * kPanelRows;
   constexpr int64_t sums_stride = kStripPanels * kPanelRows;
   const int row_vectors = panels * kHalves;

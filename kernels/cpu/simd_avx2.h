@@ -19,26 +19,57 @@ constexpr const char* kTitle = "AVX2";
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 
-inline F load(const float* p) { return _mm256_loadu_ps(p); }
-inline void store(float* p, F v) { _mm256_storeu_ps(p, v); }
-inline I first(int64_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int32_t(n > 8 ? 8 : n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+inline F load(const float* p) {
+  return _mm256_loadu_ps(p);
 }
-inline F load_part(const float* p, int64_t n) { return _mm256_maskload_ps(p, first(n)); }
-inline void store_part(float* p, F v, int64_t n) { _mm256_maskstore_ps(p, first(n), v); }
-inline F set1(float x) { return _mm256_set1_ps(x); }
-inline F add(F a, F b) { return _mm256_add_ps(a, b); }
-inline F sub(F a, F b) { return _mm256_sub_ps(a, b); }
-inline F mul(F a, F b) { return _mm256_mul_ps(a, b); }
-inline F div(F a, F b) { return _mm256_div_ps(a, b); }
-inline F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
-inline F fnma(F a, F b, F c) { return _mm256_fnmadd_ps(a, b, c); }
+inline void store(float* p, F v) {
+  _mm256_storeu_ps(p, v);
+}
+inline I first(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int32_t(n > 8 ? 8 : n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline F load_part(const float* p, int64_t n) {
+  return _mm256_maskload_ps(p, first(n));
+}
+inline void store_part(float* p, F v, int64_t n) {
+  _mm256_maskstore_ps(p, first(n), v);
+}
+inline F set1(float x) {
+  return _mm256_set1_ps(x);
+}
+inline F add(F a, F b) {
+  return _mm256_add_ps(a, b);
+}
+inline F sub(F a, F b) {
+  return _mm256_sub_ps(a, b);
+}
+inline F mul(F a, F b) {
+  return _mm256_mul_ps(a, b);
+}
+inline F div(F a, F b) {
+  return _mm256_div_ps(a, b);
+}
+inline F fma(F a, F b, F c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+inline F fnma(F a, F b, F c) {
+  return _mm256_fnmadd_ps(a, b, c);
+}
 // Where one is NaN, the second.
-inline F min(F a, F b) { return _mm256_min_ps(a, b); }
-inline F max(F a, F b) { return _mm256_max_ps(a, b); }
-inline F abs(F a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff))); }
+inline F min(F a, F b) {
+  return _mm256_min_ps(a, b);
+}
+inline F max(F a, F b) {
+  return _mm256_max_ps(a, b);
+}
+inline F abs(F a) {
+  return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+}
 // a < b ? x : y; NaN compares false.
-inline F select_less(F a, F b, F x, F y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+inline F select_less(F a, F b, F x, F y) {
+  return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
 inline bool any_not_finite(F a, F b) {
   const F zero = _mm256_setzero_ps();
   const F zero_or_nan = _mm256_add_ps(_mm256_mul_ps(a, zero), _mm256_mul_ps(b, zero));
@@ -50,25 +81,32 @@ inline float max_of(F a) {
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
-inline I to_int(F a) { return _mm256_cvtps_epi32(a); }  // to nearest, ties to even
+inline I to_int(F a) {
+  return _mm256_cvtps_epi32(a);
+}  // to nearest, ties to even
 inline int32_t sum_of(I a) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
-inline F to_float(I a) { return _mm256_cvtepi32_ps(a); }
+inline F to_float(I a) {
+  return _mm256_cvtepi32_ps(a);
+}
 inline F scale_by_power(F a, I n) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23)));
 }
 inline void store_i8(int8_t* p, I a) {
-  const I low_bytes = _mm256_shuffle_epi8(
-      a, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1,
-                          -1, -1, -1, -1, -1, -1, -1, -1));
-  const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(low_bytes), _mm256_extracti128_si256(low_bytes, 1));
+  const I low_bytes =
+      _mm256_shuffle_epi8(a, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0,
+                                              4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+  const __m128i both =
+      _mm_unpacklo_epi32(_mm256_castsi256_si128(low_bytes), _mm256_extracti128_si256(low_bytes, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), both);
 }
 
-inline F load_f16(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline F load_f16(const uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline F load_bf16(const uint16_t* p) {
   return _mm256_castsi256_ps(
       _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
@@ -76,27 +114,55 @@ inline F load_bf16(const uint16_t* p) {
 inline void store_f16(uint16_t* p, F v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
-inline I bytes_i8(const void* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
-inline I bytes_u8(const void* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
+inline I bytes_i8(const void* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+}
+inline I bytes_u8(const void* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+}
 
-inline I load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline void store_bytes(void* p, I v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
-inline I set1_i(int32_t x) { return _mm256_set1_epi32(x); }
-inline I set1_u8(uint8_t x) { return _mm256_set1_epi8(char(x)); }
-inline I add_i(I a, I b) { return _mm256_add_epi32(a, b); }
-inline I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
-inline I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
+inline I load_bytes(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+inline void store_bytes(void* p, I v) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), v);
+}
+inline I set1_i(int32_t x) {
+  return _mm256_set1_epi32(x);
+}
+inline I set1_u8(uint8_t x) {
+  return _mm256_set1_epi8(char(x));
+}
+inline I add_i(I a, I b) {
+  return _mm256_add_epi32(a, b);
+}
+inline I bit_and(I a, I b) {
+  return _mm256_and_si256(a, b);
+}
+inline I bit_or(I a, I b) {
+  return _mm256_or_si256(a, b);
+}
 template <int n>
-inline I shift_right(I a) { return _mm256_srli_epi16(a, n); }
+inline I shift_right(I a) {
+  return _mm256_srli_epi16(a, n);
+}
 template <int n>
-inline I shift_left(I a) { return _mm256_slli_epi16(a, n); }
-inline I shift_right_i32(I a, int n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n)); }
-inline I load_table(const void* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
-inline I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
+inline I shift_left(I a) {
+  return _mm256_slli_epi16(a, n);
+}
+inline I shift_right_i32(I a, int n) {
+  return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n));
+}
+inline I load_table(const void* p) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+inline I look_up(I table, I index) {
+  return _mm256_shuffle_epi8(table, index);
+}
 
-// Sums of four products (unsigned weight bytes times signed activation bytes) per lane, exact: vpmaddubsw adds two
-// products in 16 bits, which hold 8, 4 or 2 such sums of 4-, 5- and 6-bit weights without overflow; full-range
-// weights are made signed, and their sign moved to the activations.
+// Sums of four products (unsigned weight bytes times signed activation bytes) per lane, exact: vpmaddubsw
+// adds two products in 16 bits, which hold 8, 4 or 2 such sums of 4-, 5- and 6-bit weights without overflow;
+// full-range weights are made signed, and their sign moved to the activations.
 constexpr bool kDotNeedsBits = true;
 constexpr int kFullZeroPoint = 128;
 template <int bits>
@@ -129,8 +195,12 @@ struct Dot {
 
 // Keeps a probe's value from being computed away.
 template <class V>
-inline void keep(V& v) { __asm__ volatile("" : "+x"(v)); }
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+inline void keep(V& v) {
+  __asm__ volatile("" : "+x"(v));
+}
+inline void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
 
 }  // namespace
 }  // namespace inhouse::kernels

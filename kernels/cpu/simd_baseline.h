@@ -1,5 +1,6 @@
 // The vectors the kernel bodies are written in, for any processor: 4 lanes of compiler vectors, no fused
-// multiply-add. For machines without a better implementation; its results may differ from theirs in the last bits.
+// multiply-add. For machines without a better implementation; its results may differ from theirs in the last
+// bits.
 #pragma once
 
 #include <cstddef>
@@ -31,28 +32,58 @@ inline T load_as(const void* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-inline F load(const float* p) { return load_as<F>(p); }
-inline void store(float* p, F v) { std::memcpy(p, &v, sizeof v); }
+inline F load(const float* p) {
+  return load_as<F>(p);
+}
+inline void store(float* p, F v) {
+  std::memcpy(p, &v, sizeof v);
+}
 inline F load_part(const float* p, int64_t n) {
   F v = {};
   std::memcpy(&v, p, size_t(n > 4 ? 4 : n) * 4);
   return v;
 }
-inline void store_part(float* p, F v, int64_t n) { std::memcpy(p, &v, size_t(n > 4 ? 4 : n) * 4); }
-inline F set1(float x) { return F{x, x, x, x}; }
-inline F add(F a, F b) { return a + b; }
-inline F sub(F a, F b) { return a - b; }
-inline F mul(F a, F b) { return a * b; }
-inline F div(F a, F b) { return a / b; }
-inline F fma(F a, F b, F c) { return a * b + c; }
-inline F fnma(F a, F b, F c) { return c - a * b; }
-inline F blend(I mask, F x, F y) { return F((I(x) & mask) | (I(y) & ~mask)); }
+inline void store_part(float* p, F v, int64_t n) {
+  std::memcpy(p, &v, size_t(n > 4 ? 4 : n) * 4);
+}
+inline F set1(float x) {
+  return F{x, x, x, x};
+}
+inline F add(F a, F b) {
+  return a + b;
+}
+inline F sub(F a, F b) {
+  return a - b;
+}
+inline F mul(F a, F b) {
+  return a * b;
+}
+inline F div(F a, F b) {
+  return a / b;
+}
+inline F fma(F a, F b, F c) {
+  return a * b + c;
+}
+inline F fnma(F a, F b, F c) {
+  return c - a * b;
+}
+inline F blend(I mask, F x, F y) {
+  return F((I(x) & mask) | (I(y) & ~mask));
+}
 // Where one is NaN, the second.
-inline F min(F a, F b) { return blend(a < b, a, b); }
-inline F max(F a, F b) { return blend(a > b, a, b); }
-inline F abs(F a) { return F(I(a) & 0x7fffffff); }
+inline F min(F a, F b) {
+  return blend(a < b, a, b);
+}
+inline F max(F a, F b) {
+  return blend(a > b, a, b);
+}
+inline F abs(F a) {
+  return F(I(a) & 0x7fffffff);
+}
 // a < b ? x : y; NaN compares false.
-inline F select_less(F a, F b, F x, F y) { return blend(a < b, x, y); }
+inline F select_less(F a, F b, F x, F y) {
+  return blend(a < b, x, y);
+}
 inline bool any_not_finite(F a, F b) {
   const I bad = ((I(a) & 0x7f800000) == 0x7f800000) | ((I(b) & 0x7f800000) == 0x7f800000);
   return (bad[0] | bad[1] | bad[2] | bad[3]) != 0;
@@ -69,9 +100,15 @@ inline I to_int(F a) {
   const F rounded = blend(abs(a) < set1(4194304.0f), a, set1(0.0f)) + magic;
   return I(rounded) - I(magic);
 }
-inline int32_t sum_of(I a) { return a[0] + a[1] + a[2] + a[3]; }
-inline F to_float(I a) { return __builtin_convertvector(a, F); }
-inline F scale_by_power(F a, I n) { return F(U(a) + (U(n) << 23)); }
+inline int32_t sum_of(I a) {
+  return a[0] + a[1] + a[2] + a[3];
+}
+inline F to_float(I a) {
+  return __builtin_convertvector(a, F);
+}
+inline F scale_by_power(F a, I n) {
+  return F(U(a) + (U(n) << 23));
+}
 inline void store_i8(int8_t* p, I a) {
   for (int i = 0; i < kLanes; ++i) p[i] = int8_t(a[i]);
 }
@@ -94,20 +131,42 @@ inline I bytes_u8(const void* p) {
   return I{b[0], b[1], b[2], b[3]};
 }
 
-inline I load_bytes(const void* p) { return load_as<I>(p); }
-inline void store_bytes(void* p, I v) { std::memcpy(p, &v, sizeof v); }
-inline I set1_i(int32_t x) { return I{x, x, x, x}; }
-inline I set1_u8(uint8_t x) { return set1_i(int32_t(x * 0x01010101u)); }
-inline I add_i(I a, I b) { return a + b; }
-inline I bit_and(I a, I b) { return a & b; }
-inline I bit_or(I a, I b) { return a | b; }
+inline I load_bytes(const void* p) {
+  return load_as<I>(p);
+}
+inline void store_bytes(void* p, I v) {
+  std::memcpy(p, &v, sizeof v);
+}
+inline I set1_i(int32_t x) {
+  return I{x, x, x, x};
+}
+inline I set1_u8(uint8_t x) {
+  return set1_i(int32_t(x * 0x01010101u));
+}
+inline I add_i(I a, I b) {
+  return a + b;
+}
+inline I bit_and(I a, I b) {
+  return a & b;
+}
+inline I bit_or(I a, I b) {
+  return a | b;
+}
 // The bits that a 32-bit shift brings in from a neighbour are masked off by every caller.
 template <int n>
-inline I shift_right(I a) { return I(U(a) >> n); }
+inline I shift_right(I a) {
+  return I(U(a) >> n);
+}
 template <int n>
-inline I shift_left(I a) { return I(U(a) << n); }
-inline I shift_right_i32(I a, int n) { return I(U(a) >> n); }
-inline I load_table(const void* p) { return load_as<I>(p); }
+inline I shift_left(I a) {
+  return I(U(a) << n);
+}
+inline I shift_right_i32(I a, int n) {
+  return I(U(a) >> n);
+}
+inline I load_table(const void* p) {
+  return load_as<I>(p);
+}
 inline I look_up(I table, I index) {
   const B t = B(table), x = B(index);
   B y;
@@ -134,7 +193,10 @@ struct Dot {
 
 // Keeps a probe's value from being computed away.
 template <class V>
-inline void keep(V& v) { volatile auto first = v[0]; v[0] = first; }
+inline void keep(V& v) {
+  volatile auto first = v[0];
+  v[0] = first;
+}
 inline void prefetch(const void*) {}
 
 }  // namespace

@@ -12,13 +12,13 @@
 namespace inhouse::kernels {
 namespace {
 
-#define INHOUSE_EACH_FORMAT(X)                                                                            \
+#define INHOUSE_EACH_FORMAT(X) \
   X(0), X(1), X(2), X(3), X(4), X(5), X(6), X(7), X(8), X(9), X(10), X(11), X(12), X(13), X(14), X(15)
 static_assert(kFormats == 16);
 #define INHOUSE_FEW(i) few<packed_formats[i]>
 #define INHOUSE_MANY(i) many<packed_formats[i]>
 #define INHOUSE_ATTENTION(k) \
-  {attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0>}
+  { attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0> }
 
 constexpr Kernels table = {
     .name = kName,

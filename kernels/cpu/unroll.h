@@ -1,7 +1,8 @@
-// Unrolls the next loop, whose bounds are constants, so that arrays of vectors live in registers.
+// Unrolls the next loop, whose bounds are constants, so that arrays of vectors live in registers. Not under
+// sanitizers, whose checks would make hours of compiling of it.
 #pragma once
 
-#if defined(INHOUSE_NO_UNROLL)
+#if defined(INHOUSE_NO_UNROLL) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define INHOUSE_UNROLL
 #elif defined(__clang__)
 #define INHOUSE_UNROLL _Pragma("clang loop unroll(full)")

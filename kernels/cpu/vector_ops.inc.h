@@ -3,7 +3,8 @@
 namespace inhouse::kernels {
 namespace {
 
-// Sums are kept in 16 lanes on every instruction set and added up as one tree, so that they have the same bits.
+// Sums are kept in 16 lanes on every instruction set and added up as one tree, so that they have the same
+// bits.
 constexpr int kSumVectors = 16 / kLanes;
 inline float tree_sum(const F (&v)[kSumVectors]) {
   float lanes[16];
@@ -67,11 +68,13 @@ void rms_norm(const float* x, const float* gain, float eps, int64_t rows, int64_
     const F scale = set1(1.0f / __builtin_sqrtf(mean + eps));
     for (c = 0; c + kLanes <= cols; c += kLanes) store(out + c, mul(mul(load(x + c), scale), load(gain + c)));
     if (c < cols)
-      store_part(out + c, mul(mul(load_part(x + c, cols - c), scale), load_part(gain + c, cols - c)), cols - c);
+      store_part(out + c, mul(mul(load_part(x + c, cols - c), scale), load_part(gain + c, cols - c)),
+                 cols - c);
   }
 }
 
-void rope(float* x, const float* table, int64_t rows, int32_t heads, int32_t head_dim, int32_t dims, bool split) {
+void rope(float* x, const float* table, int64_t rows, int32_t heads, int32_t head_dim, int32_t dims,
+          bool split) {
   const int32_t half = dims / 2;
   for (int64_t r = 0; r < rows; ++r, table += dims) {
     const float* cosines = table;
@@ -103,13 +106,12 @@ inline void elementwise(const float* a, const float* b, int64_t count, float* ou
 
 // gate / (1 + e^-gate) * up
 void silu(const float* gate, const float* up, int64_t count, float* out) {
-  elementwise(gate, up, count, out, [](F g, F u) {
-    return mul(div(g, add(set1(1.0f), exp(sub(set1(0.0f), g)))), u);
-  });
+  elementwise(gate, up, count, out,
+              [](F g, F u) { return mul(div(g, add(set1(1.0f), exp(sub(set1(0.0f), g)))), u); });
 }
 
-// The tanh form of GELU, as g / (1 + e^-2t) with t = sqrt(2 / pi) (g + 0.044715 g^3): the same function, without
-// the cancellation of 1 + tanh.
+// The tanh form of GELU, as g / (1 + e^-2t) with t = sqrt(2 / pi) (g + 0.044715 g^3): the same function,
+// without the cancellation of 1 + tanh.
 void gelu_tanh(const float* gate, const float* up, int64_t count, float* out) {
   elementwise(gate, up, count, out, [](F g, F u) {
     const F cubic = fma(mul(mul(g, g), g), set1(0.044715f), g);
@@ -145,7 +147,8 @@ inline void round_step(F (&x)[kStepVectors], float scale, float inverse, int8_t*
 }
 
 template <int planes>
-inline void quantize_row(const float* x, int64_t cols, int64_t stride, int8_t* codes, float* scales, int16_t* sums) {
+inline void quantize_row(const float* x, int64_t cols, int64_t stride, int8_t* codes, float* scales,
+                         int16_t* sums) {
   for (int64_t step = 0; step < cols / kStep; ++step) {
     F v[kStepVectors];
     F most = set1(0.0f);
@@ -170,7 +173,8 @@ inline void quantize_row(const float* x, int64_t cols, int64_t stride, int8_t* c
     round_step<planes == 2>(v, bad ? 0.0f : scale, inverse, codes + step * kStep, sums + 2 * step);
     scales[step] = scale;
     if constexpr (planes == 2) {
-      round_step<false>(v, 0.0f, inverse * 254.0f, codes + stride + step * kStep, sums + stride / 16 + 2 * step);
+      round_step<false>(v, 0.0f, inverse * 254.0f, codes + stride + step * kStep,
+                        sums + stride / 16 + 2 * step);
       scales[stride / kStep + step] = scale * (1.0f / 254.0f);
     }
   }
@@ -181,8 +185,8 @@ inline void quantize_row(const float* x, int64_t cols, int64_t stride, int8_t* c
   }
 }
 
-void quantize(const float* x, int64_t rows, int64_t cols, int64_t stride, int planes, int8_t* codes, float* scales,
-              int16_t* sums) {
+void quantize(const float* x, int64_t rows, int64_t cols, int64_t stride, int planes, int8_t* codes,
+              float* scales, int16_t* sums) {
   for (int64_t r = 0; r < rows; ++r) {
     (planes == 2 ? quantize_row<2> : quantize_row<1>)(x, cols, stride, codes, scales, sums);
     x += cols;

@@ -22,21 +22,23 @@ void relax() {
 #endif
 }
 
-// How often a worker looks for the next job within a step before it parks: some tens of microseconds, longer than
-// the scalar work between two parallel regions, shorter than what a waiting event loop would notice.
+// How often a worker looks for the next job within a step before it parks: some tens of microseconds, longer
+// than the scalar work between two parallel regions, shorter than what a waiting event loop would notice.
 constexpr int kWorkerSpins = 4000;
 // How long the caller spins for workers that finish their last chunk before it sleeps.
 constexpr int kCallerSpins = 20000;
 constexpr int32_t kMaxThreads = 512;
 
-// A job is open while its caller works on it. Workers enter an open job and leave it; the caller closes it when
-// the chunks are handed out and waits only for those that entered. So a worker that is parked, late or (after a
-// fork) not there at all costs parallelism but never a wait.
+// A job is open while its caller works on it. Workers enter an open job and leave it; the caller closes it
+// when the chunks are handed out and waits only for those that entered. So a worker that is parked, late or
+// (after a fork) not there at all costs parallelism but never a wait.
 //
 // state: job number in the upper 32 bits, then one bit `open`, then the count of workers inside.
 constexpr uint64_t kOpen = 1ull << 31;
 constexpr uint64_t kInside = kOpen - 1;
-constexpr uint32_t number_of(uint64_t state) { return uint32_t(state >> 32); }
+constexpr uint32_t number_of(uint64_t state) {
+  return uint32_t(state >> 32);
+}
 
 class Pool final : public ThreadPool {
  public:
@@ -77,7 +79,8 @@ class Pool final : public ThreadPool {
 
   void end_step() override {
     // Another engine's step that begins just now may find its workers parked: slower, never wrong.
-    if (steps_.fetch_sub(1, std::memory_order_seq_cst) == 1) step_threads_.store(0, std::memory_order_relaxed);
+    if (steps_.fetch_sub(1, std::memory_order_seq_cst) == 1)
+      step_threads_.store(0, std::memory_order_relaxed);
   }
 
  private:

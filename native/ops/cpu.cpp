@@ -18,7 +18,9 @@ namespace {
 constexpr int64_t kInlineNumbers = 1 << 15;
 constexpr int64_t kChunkNumbers = 1 << 14;
 
-const CpuWeight& of(const Weight& weight) { return static_cast<const CpuWeight&>(weight); }
+const CpuWeight& of(const Weight& weight) {
+  return static_cast<const CpuWeight&>(weight);
+}
 
 const kernels::Kernels& choose(const CpuOptions& options) {
   if (const kernels::Kernels* found = kernels::find_kernels(options.instruction_set.c_str())) return *found;
@@ -54,7 +56,8 @@ class CpuBackend final : public Backend {
     const uint64_t bytes = std::max<uint64_t>(floats, 1) * sizeof(float);
     void* memory = ::operator new(bytes, std::align_val_t(64), std::nothrow);
     if (!memory)
-      throw Error(Code::out_of_memory, "activations: the system has no " + std::to_string(bytes) + " bytes left");
+      throw Error(Code::out_of_memory,
+                  "activations: the system has no " + std::to_string(bytes) + " bytes left");
     std::memset(memory, 0, bytes);
     return static_cast<float*>(memory);
   }
@@ -88,8 +91,8 @@ class CpuBackend final : public Backend {
   void linear(const float* x, int64_t rows, std::span<const Projection> outs, Place place) override {
     linear_.run(x, rows, outs, place);
   }
-  void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies, float magnitude,
-                  float* table) override {
+  void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
+                  float magnitude, float* table) override {
     // Once per batch, in double: exact range reduction matters more than time.
     const size_t half = inverse_frequencies.size();
     for (const int32_t position : positions) {
@@ -119,7 +122,8 @@ class CpuBackend final : public Backend {
   }
   void gated(Activation act, const float* gate, const float* up, int64_t count, float* out) override {
     const auto op = act == Activation::silu ? kernels_.silu : kernels_.gelu_tanh;
-    share(count, 4, [&](int64_t begin, int64_t end) { op(gate + begin, up + begin, end - begin, out + begin); });
+    share(count, 4,
+          [&](int64_t begin, int64_t end) { op(gate + begin, up + begin, end - begin, out + begin); });
   }
   void add(float* x, const float* y, int64_t count) override {
     share(count, 1, [&](int64_t begin, int64_t end) { kernels_.add(x + begin, y + begin, end - begin); });
@@ -137,7 +141,8 @@ class CpuBackend final : public Backend {
   void synchronize() override {}
 
  private:
-  // Calls work(begin, end) over [0, count), on several threads where it is worth it. cost: of one, in numbers.
+  // Calls work(begin, end) over [0, count), on several threads where it is worth it. cost: of one, in
+  // numbers.
   template <class Work>
   void share(int64_t count, int64_t cost, Work&& work) {
     if (count * cost < kInlineNumbers || threads_ == 1) {
@@ -145,9 +150,8 @@ class CpuBackend final : public Backend {
       return;
     }
     const int64_t chunk = std::max<int64_t>(1, kChunkNumbers / cost);
-    ThreadPool::shared().run(threads_, (count + chunk - 1) / chunk, [&](int64_t i, int32_t) {
-      work(i * chunk, std::min(count, (i + 1) * chunk));
-    });
+    ThreadPool::shared().run(threads_, (count + chunk - 1) / chunk,
+                             [&](int64_t i, int32_t) { work(i * chunk, std::min(count, (i + 1) * chunk)); });
   }
 
   CpuOptions options_;
@@ -159,6 +163,8 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
 
 }  // namespace inhouse

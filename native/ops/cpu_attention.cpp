@@ -9,9 +9,9 @@ using kernels::CacheType;
 
 namespace {
 
-// A context is cut into parts of this many blocks at fixed absolute positions; each part starts a softmax of its
-// own, and parts are merged in order. So the result is the same whether threads share the parts of one token or
-// one thread runs through all parts of a prompt's tile.
+// A context is cut into parts of this many blocks at fixed absolute positions; each part starts a softmax of
+// its own, and parts are merged in order. So the result is the same whether threads share the parts of one
+// token or one thread runs through all parts of a prompt's tile.
 constexpr int32_t kPartBlocks = 16;
 // Fewer multiply-adds than this stay on the calling thread.
 constexpr int64_t kInlineWork = 1 << 17;
@@ -77,7 +77,8 @@ struct CpuAttention::State {
 
 // Runs one part of a tile's context for the query heads of `kv_head`, from `head` on.
 void CpuAttention::part(const CpuKvPool& pool, int32_t layer, const float* q, const AttentionParams& params,
-                        const Tile& tile, int32_t unit, int32_t index, const State& state, float* scratch) const {
+                        const Tile& tile, int32_t unit, int32_t index, const State& state,
+                        float* scratch) const {
   const KvGroupSpec& spec = pool.spec;
   const int32_t shared = params.heads / spec.kv_heads;
   const int32_t heads_at_once = std::min(shared, kernels::kAttentionQueries);
@@ -86,7 +87,8 @@ void CpuAttention::part(const CpuKvPool& pool, int32_t layer, const float* q, co
   const int32_t heads = std::min(heads_at_once, (kv_head + 1) * shared - head);
   const int32_t lowest = spec.window > 0 ? std::max(0, tile.position - spec.window + 1) : 0;
   const int32_t begin = std::max(index * kPartBlocks, lowest / kKvBlockTokens);
-  const int32_t end = std::min((index + 1) * kPartBlocks, (tile.position + tile.count - 1) / kKvBlockTokens + 1);
+  const int32_t end =
+      std::min((index + 1) * kPartBlocks, (tile.position + tile.count - 1) / kKvBlockTokens + 1);
   const uint8_t* k_blocks[kPartBlocks];
   const uint8_t* v_blocks[kPartBlocks];
   for (int32_t b = begin; b < end; ++b) {
@@ -116,8 +118,8 @@ void CpuAttention::part(const CpuKvPool& pool, int32_t layer, const float* q, co
   kernels_.attention[int(pool.k_type)][int(pool.v_type)](args);
 }
 
-void CpuAttention::run(const CpuKvPool& pool, int32_t layer, int32_t group, const float* q, const Batch& batch,
-                       const AttentionParams& params, float* out) {
+void CpuAttention::run(const CpuKvPool& pool, int32_t layer, int32_t group, const float* q,
+                       const Batch& batch, const AttentionParams& params, float* out) {
   const KvGroupSpec& spec = pool.spec;
   const int32_t shared = params.heads / spec.kv_heads;
   const int32_t heads_at_once = std::min(shared, kernels::kAttentionQueries);
@@ -131,8 +133,9 @@ void CpuAttention::run(const CpuKvPool& pool, int32_t layer, int32_t group, cons
   int64_t states = 0, work = 0;
   for (const SequenceSlice& slice : batch.slices) {
     for (int32_t i = 0; i < slice.count; i += tile_rows) {
-      Tile tile{slice.row + i, std::min(tile_rows, slice.count - i), slice.position + i, slice.tables[group], 0, 0,
-                states};
+      Tile tile{
+          slice.row + i, std::min(tile_rows, slice.count - i), slice.position + i, slice.tables[group], 0, 0,
+          states};
       const int32_t lowest = spec.window > 0 ? std::max(0, tile.position - spec.window + 1) : 0;
       const int32_t last = (tile.position + tile.count - 1) / (kPartBlocks * kKvBlockTokens);
       tile.first_part = lowest / (kPartBlocks * kKvBlockTokens);
@@ -153,8 +156,8 @@ void CpuAttention::run(const CpuKvPool& pool, int32_t layer, int32_t group, cons
                               out + tile.row * out_stride + int64_t(head) * spec.head_dim_v, out_stride);
   };
   const auto merge = [&](const Tile& tile, const State& total, const State& more) {
-    kernels_.attention_merge(int(tile.count) * heads_at_once, spec.head_dim_v, total.maximum, total.sum, total.out,
-                             more.maximum, more.sum, more.out);
+    kernels_.attention_merge(int(tile.count) * heads_at_once, spec.head_dim_v, total.maximum, total.sum,
+                             total.out, more.maximum, more.sum, more.out);
   };
 
   // Enough tiles to keep all threads busy: each runs through its parts. Else the parts are spread too.

@@ -16,7 +16,8 @@ class CpuKvPool final : public KvPool {
  public:
   CpuKvPool(const KvGroupSpec& wanted, int32_t count);
   uint8_t* k_block(int32_t layer, int32_t block, int32_t head) const {
-    return memory_.data() + uint64_t((int64_t(block) * spec.layers + layer) * spec.kv_heads + head) * pair_bytes_;
+    return memory_.data() +
+           uint64_t((int64_t(block) * spec.layers + layer) * spec.kv_heads + head) * pair_bytes_;
   }
   uint8_t* v_block(int32_t layer, int32_t block, int32_t head) const {
     return k_block(layer, block, head) + k_bytes_;
@@ -31,7 +32,8 @@ class CpuKvPool final : public KvPool {
 class CpuAttention {
  public:
   CpuAttention(const kernels::Kernels& kernels, int32_t threads) : kernels_(kernels), threads_(threads) {}
-  void store(CpuKvPool& pool, int32_t layer, int32_t group, const float* k, const float* v, const Batch& batch);
+  void store(CpuKvPool& pool, int32_t layer, int32_t group, const float* k, const float* v,
+             const Batch& batch);
   void run(const CpuKvPool& pool, int32_t layer, int32_t group, const float* q, const Batch& batch,
            const AttentionParams& params, float* out);
 
@@ -44,8 +46,8 @@ class CpuAttention {
     int64_t states;             // before this tile, when parts are spread over threads
   };
   struct State;
-  void part(const CpuKvPool& pool, int32_t layer, const float* q, const AttentionParams& params, const Tile& tile,
-            int32_t kv_head, int32_t index, const State& state, float* scratch) const;
+  void part(const CpuKvPool& pool, int32_t layer, const float* q, const AttentionParams& params,
+            const Tile& tile, int32_t kv_head, int32_t index, const State& state, float* scratch) const;
 
   const kernels::Kernels& kernels_;
   int32_t threads_;

@@ -13,17 +13,24 @@ namespace {
 
 using kernels::kPanelRows;
 
-// Bytes of file that one thread reads and packs at a time, and that one turn on the pool takes: other engines'
-// steps wait no longer than for one turn.
+// Bytes of file that one thread reads and packs at a time, and that one turn on the pool takes: other
+// engines' steps wait no longer than for one turn.
 constexpr uint64_t kReadBytes = 1 << 20;
 constexpr uint64_t kTurnBytes = 16 << 20;
 
 bool dense_type(kernels::TypeId id, kernels::DenseType* type) {
   switch (id) {
-    case kernels::TypeId::f32: *type = kernels::DenseType::f32; return true;
-    case kernels::TypeId::f16: *type = kernels::DenseType::f16; return true;
-    case kernels::TypeId::bf16: *type = kernels::DenseType::bf16; return true;
-    default: return false;
+    case kernels::TypeId::f32:
+      *type = kernels::DenseType::f32;
+      return true;
+    case kernels::TypeId::f16:
+      *type = kernels::DenseType::f16;
+      return true;
+    case kernels::TypeId::bf16:
+      *type = kernels::DenseType::bf16;
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -55,7 +62,8 @@ void read_panels(const GgufFile& file, const TensorInfo& tensor, const LoadContr
                  CpuWeight& weight) {
   const uint64_t panel_file_bytes = weight.row_bytes * kPanelRows;
   const int64_t batch = std::max<int64_t>(1, int64_t(kReadBytes / std::max<uint64_t>(1, panel_file_bytes)));
-  const int64_t turn = std::max<int64_t>(1, int64_t(kTurnBytes / (panel_file_bytes * uint64_t(batch)))) * batch;
+  const int64_t turn =
+      std::max<int64_t>(1, int64_t(kTurnBytes / (panel_file_bytes * uint64_t(batch)))) * batch;
   // A pool of fewer threads than asked for leaves buffers unused, never short.
   std::vector<std::vector<uint8_t>> buffers{size_t(threads)};
   FirstFailure failure;

@@ -1,4 +1,5 @@
-// Weights of the CPU backend: panels of 16 interleaved rows, or the file's own blocks where it is not to repack.
+// Weights of the CPU backend: panels of 16 interleaved rows, or the file's own blocks where it is not to
+// repack.
 #pragma once
 
 #include <memory>

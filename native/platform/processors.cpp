@@ -71,7 +71,8 @@ int32_t quota_at(const std::string& folder) {
   if (!both.empty()) {
     if (std::sscanf(both.c_str(), "%lf %lf", &quota, &period) != 2) return none;
   } else {  // version 1
-    const std::string q = first_line(folder + "/cpu.cfs_quota_us"), p = first_line(folder + "/cpu.cfs_period_us");
+    const std::string q = first_line(folder + "/cpu.cfs_quota_us"),
+                      p = first_line(folder + "/cpu.cfs_period_us");
     if (q.empty() || p.empty()) return none;
     quota = std::atof(q.c_str());
     period = std::atof(p.c_str());
@@ -108,9 +109,13 @@ int32_t cgroup_quota() {
 
 }  // namespace
 
-int32_t usable_processors() { return std::max(1, std::min(cores_in_affinity(), cgroup_quota())); }
+int32_t usable_processors() {
+  return std::max(1, std::min(cores_in_affinity(), cgroup_quota()));
+}
 
-void name_this_thread(const char* name) { pthread_setname_np(pthread_self(), name); }
+void name_this_thread(const char* name) {
+  pthread_setname_np(pthread_self(), name);
+}
 
 #elif defined(__APPLE__)
 
@@ -124,11 +129,15 @@ int32_t usable_processors() {
   return std::max<int32_t>(1, int32_t(std::thread::hardware_concurrency()));
 }
 
-void name_this_thread(const char* name) { pthread_setname_np(name); }
+void name_this_thread(const char* name) {
+  pthread_setname_np(name);
+}
 
 #else
 
-int32_t usable_processors() { return std::max<int32_t>(1, int32_t(std::thread::hardware_concurrency())); }
+int32_t usable_processors() {
+  return std::max<int32_t>(1, int32_t(std::thread::hardware_concurrency()));
+}
 
 void name_this_thread(const char*) {}
 

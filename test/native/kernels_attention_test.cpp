@@ -178,7 +178,8 @@ TEST(attention_keeps_its_bits) {
       step(*backend, *pool, s, {{&seq, 0, tokens}}, whole);
       if (isa != "baseline") {
         if (first.empty()) first = whole[0];
-        if (!same_bits(first, whole[0])) fail(__FILE__, __LINE__, describe(s, isa) + ": instruction sets differ");
+        if (!same_bits(first, whole[0]))
+          fail(__FILE__, __LINE__, describe(s, isa) + ": instruction sets differ");
       }
       // Pieces, some of one token, beside another sequence, with one thread; blocks that leave the window are
       // taken away and their memory filled with NaN, as that of every block before its first use.

@@ -7,8 +7,8 @@ using namespace inhouse::test;
 
 namespace {
 
-std::vector<float> product(Backend& backend, const Weight& weight, const Weight* bias, const std::vector<float>& x,
-                           int64_t rows, Place place = Place::ffn_in) {
+std::vector<float> product(Backend& backend, const Weight& weight, const Weight* bias,
+                           const std::vector<float>& x, int64_t rows, Place place = Place::ffn_in) {
   std::vector<float> out(size_t(rows * weight.rows), -77.0f);
   const Projection p{&weight, bias, out.data()};
   backend.linear(x.data(), rows, {&p, 1}, place);
@@ -20,10 +20,11 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
 }
 
-// Rounding to 8 bits moves an activation by at most half its step, absmax / 254; float32 sums add a little.
+// Rounding to 8 bits moves an activation by at most half its step, absmax / 254, a second plane by 1 / levels
+// of that; float32 sums add a little. levels = 0: float32 activations.
 void check_against_double(const std::string& what, const std::vector<float>& out, const std::vector<float>& w,
                           const std::vector<float>& x, int64_t rows, int64_t n, int64_t k, const float* bias,
-                          bool quantized) {
+                          double levels) {
   int bad = 0;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < n; ++c) {
@@ -39,12 +40,13 @@ void check_against_double(const std::string& what, const std::vector<float>& out
           magnitude += std::fabs(weight) * most;
         }
       }
-      const double tolerance = (quantized ? bound * 1.001 : 0.0) + magnitude * 1e-5 + 1e-6;
+      const double tolerance = (levels > 0 ? bound * 1.001 / levels : 0.0) + magnitude * 1e-5 + 1e-6;
       const double got = out[size_t(r * n + c)];
       if (!(std::fabs(got - sum) <= tolerance) && ++bad == 1)
-        fail(__FILE__, __LINE__, what + ": row " + std::to_string(r) + " column " + std::to_string(c) + ": " +
-                                     std::to_string(got) + " for " + std::to_string(sum) + " within " +
-                                     std::to_string(tolerance));
+        fail(__FILE__, __LINE__,
+             what + ": row " + std::to_string(r) + " column " + std::to_string(c) + ": " +
+                 std::to_string(got) + " for " + std::to_string(sum) + " within " +
+                 std::to_string(tolerance));
     }
   }
 }
@@ -81,10 +83,10 @@ TEST(every_type_matches_double_precision) {
         auto backend = cpu(isa);
         const auto weight = backend->load(*file, file->info, WeightUse::matrix, {});
         const auto bias = backend->load(bias_file, bias_file.info, WeightUse::vector, {});
-        const std::string what = std::string(type.name) + " " + isa + " " + std::to_string(s.n) + "x" +
-                                 std::to_string(s.k);
+        const std::string what =
+            std::string(type.name) + " " + isa + " " + std::to_string(s.n) + "x" + std::to_string(s.k);
         const std::vector<float> all = product(*backend, *weight, bias.get(), x, 100);
-        check_against_double(what, all, w, x, 100, s.n, s.k, b.data(), quantized);
+        check_against_double(what, all, w, x, 100, s.n, s.k, b.data(), quantized ? 1.0 : 0.0);
         // The same bits for fewer rows, one thread, and from the file's own blocks.
         for (const int64_t rows : {1, 2, 3, 5, 7, 33}) {
           const auto some = product(*backend, *weight, bias.get(), head_rows(x, rows, s.k), rows);
@@ -100,6 +102,14 @@ TEST(every_type_matches_double_precision) {
         if (!same_bits(all, product(*mapped, *view, bias.get(), x, 100)) ||
             !same_bits(head_rows(all, 1, s.n), product(*mapped, *view, bias.get(), head_rows(x, 1, s.k), 1)))
           fail(__FILE__, __LINE__, what + ": bits change without repacking");
+        // Two planes of activations: the same rules, and nearly the exact product.
+        const auto fine = product(*backend, *weight, bias.get(), x, 100, Place::head);
+        check_against_double(what + " two planes", fine, w, x, 100, s.n, s.k, b.data(),
+                             quantized ? 254.0 : 0.0);
+        for (const int64_t rows : {1, 2, 3, 33})
+          if (!same_bits(head_rows(fine, rows, s.n),
+                         product(*backend, *weight, bias.get(), head_rows(x, rows, s.k), rows, Place::head)))
+            fail(__FILE__, __LINE__, what + ": bits of two planes change with rows");
         // Instruction sets with fused multiply-adds agree to the bit.
         if (isa == "baseline") continue;
         if (first.empty()) first = all;
@@ -125,14 +135,15 @@ TEST(projections_share_their_input) {
       std::vector<Projection> outs;
       for (const auto& file : files) {
         weights.push_back(backend->load(*file, file->info, WeightUse::matrix, {}));
-        // A place where formats differ in their precision.
         alone.push_back(product(*backend, *weights.back(), nullptr, x, rows, Place::attention_in));
         together.emplace_back(alone.back().size());
       }
-      for (size_t i = 0; i < files.size(); ++i) outs.push_back({weights[i].get(), nullptr, together[i].data()});
+      for (size_t i = 0; i < files.size(); ++i)
+        outs.push_back({weights[i].get(), nullptr, together[i].data()});
       backend->linear(x.data(), rows, outs, Place::attention_in);
       for (size_t i = 0; i < files.size(); ++i)
-        if (!same_bits(alone[i], together[i])) fail(__FILE__, __LINE__, isa + ": projection changes in company");
+        if (!same_bits(alone[i], together[i]))
+          fail(__FILE__, __LINE__, isa + ": projection " + std::to_string(i) + " changes in company");
     }
   }
 }

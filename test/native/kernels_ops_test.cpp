@@ -17,7 +17,8 @@ std::unique_ptr<MemoryFile> vector_file(const std::vector<float>& x) {
 
 // Relative to the expected magnitude, in units of 2^-24, with a floor for results near zero.
 void check_close(const std::string& what, float got, double expected, double units, double floor = 1e-30) {
-  const double error = std::fabs(double(got) - expected), allowed = units * 0x1p-24 * std::fabs(expected) + floor;
+  const double error = std::fabs(double(got) - expected),
+               allowed = units * 0x1p-24 * std::fabs(expected) + floor;
   if (!(error <= allowed))
     fail(__FILE__, __LINE__, what + ": " + std::to_string(got) + " for " + std::to_string(expected));
 }
@@ -39,9 +40,10 @@ TEST(norms_match_double_precision) {
           double sum = 0;
           for (int64_t c = 0; c < cols; ++c) sum += double(x[size_t(r * cols + c)]) * x[size_t(r * cols + c)];
           for (int64_t c = 0; c < cols; ++c)
-            check_close(isa + " rms_norm", out[size_t(r * cols + c)],
-                        x[size_t(r * cols + c)] / std::sqrt(sum / double(cols) + double(1e-5f)) * gain[size_t(c)],
-                        40, 1e-12);
+            check_close(
+                isa + " rms_norm", out[size_t(r * cols + c)],
+                x[size_t(r * cols + c)] / std::sqrt(sum / double(cols) + double(1e-5f)) * gain[size_t(c)], 40,
+                1e-12);
         }
         backend->rms_norm(x.data(), *weight, 1e-5f, rows, x.data());
         CHECK(std::memcmp(x.data(), out.data(), x.size() * 4) == 0);
@@ -59,8 +61,8 @@ TEST(activations_match_double_precision) {
     std::vector<float> out(gate.size());
     backend->gated(Activation::silu, gate.data(), up.data(), int64_t(gate.size()), out.data());
     for (size_t i = 0; i < gate.size(); ++i)
-      check_close(isa + " silu " + std::to_string(gate[i]), out[i], gate[i] / (1 + std::exp(-double(gate[i]))) * 1.5,
-                  8, 2e-36);
+      check_close(isa + " silu " + std::to_string(gate[i]), out[i],
+                  gate[i] / (1 + std::exp(-double(gate[i]))) * 1.5, 8, 2e-36);
     backend->gated(Activation::gelu_tanh, gate.data(), up.data(), int64_t(gate.size()), out.data());
     for (size_t i = 0; i < gate.size(); ++i) {
       const double g = gate[i], t = 0.7978845608028654 * (g + 0.044715 * g * g * g);
@@ -71,7 +73,8 @@ TEST(activations_match_double_precision) {
     std::vector<float> capped = gate;
     backend->softcap(capped.data(), int64_t(capped.size()), 30.0f);
     for (size_t i = 0; i < gate.size(); ++i)
-      check_close(isa + " softcap " + std::to_string(gate[i]), capped[i], 30.0 * std::tanh(double(gate[i]) / 30), 6);
+      check_close(isa + " softcap " + std::to_string(gate[i]), capped[i],
+                  30.0 * std::tanh(double(gate[i]) / 30), 6);
     // NaN in, NaN out.
     float nan_gate[3] = {NAN, 1.0f, NAN}, ones[3] = {1, 1, 1}, nan_out[3];
     backend->gated(Activation::silu, nan_gate, ones, 3, nan_out);
@@ -89,7 +92,8 @@ TEST(rope_rotates_both_ways) {
       const int32_t heads = 3, head_dim = 64, half = dims / 2;
       const std::vector<int32_t> positions = {0, 1, 77, 131071};
       std::vector<float> frequencies(size_t(half), 0.0f), table(4 * size_t(dims));
-      for (int32_t i = 0; i < half; ++i) frequencies[size_t(i)] = std::pow(10000.0f, -2.0f * float(i) / float(dims));
+      for (int32_t i = 0; i < half; ++i)
+        frequencies[size_t(i)] = std::pow(10000.0f, -2.0f * float(i) / float(dims));
       backend->rope_table(positions, frequencies, 1.5f, table.data());
       for (const RopeStyle style : {RopeStyle::interleaved, RopeStyle::split}) {
         const std::vector<float> x = random.normals(4 * heads * head_dim);
@@ -107,7 +111,8 @@ TEST(rope_rotates_both_ways) {
               const int32_t f = split ? i % half : i / 2;
               const bool low = split ? i < half : i % 2 == 0;
               const double angle = double(positions[size_t(r)]) * double(frequencies[size_t(f)]);
-              const double a = x[base + size_t(split ? f : 2 * f)], b = x[base + size_t(split ? f + half : 2 * f + 1)];
+              const double a = x[base + size_t(split ? f : 2 * f)],
+                           b = x[base + size_t(split ? f + half : 2 * f + 1)];
               const double c = 1.5 * std::cos(angle), s = 1.5 * std::sin(angle);
               check_close(isa + " rope", out[base + size_t(i)], low ? a * c - b * s : b * c + a * s, 0, 3e-6);
             }

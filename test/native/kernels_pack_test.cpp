@@ -24,7 +24,8 @@ TEST(packed_rows_decode_exactly) {
       backend->embed(*weight, tokens, 1.0f, got.data());
       int64_t wrong = 0;
       for (size_t i = 0; i < got.size(); ++i) wrong += !(got[i] == expected[i]);
-      if (wrong) fail(__FILE__, __LINE__, std::string(type.name) + ": " + std::to_string(wrong) + " numbers differ");
+      if (wrong)
+        fail(__FILE__, __LINE__, std::string(type.name) + ": " + std::to_string(wrong) + " numbers differ");
     }
   }
 }
@@ -37,7 +38,8 @@ TEST(packed_size_stays_near_the_files) {
     const int64_t cols = 1536;
     const double file_bytes = 16.0 * cols / type.block_elements * type.block_bytes;
     const double packed = double(kernels::packed_panel_bytes(kernels::packed_type(id)->layout(), cols));
-    if (packed > file_bytes * 1.03) fail(__FILE__, __LINE__, std::string(type.name) + " grows by more than 3%");
+    if (packed > file_bytes * 1.03)
+      fail(__FILE__, __LINE__, std::string(type.name) + " grows by more than 3%");
   }
 }
 

@@ -1,4 +1,5 @@
-// Shared by the kernel tests: deterministic random numbers, a model file in memory, double-precision references.
+// Shared by the kernel tests: deterministic random numbers, a model file in memory, double-precision
+// references.
 #pragma once
 
 #include <cmath>
@@ -23,7 +24,7 @@ class Random {
     state_ ^= state_ << 17;
     return state_ * 0x2545f4914f6cdd1dull;
   }
-  float uniform() { return float(bits() >> 40) * 0x1p-23f - 1.0f; }                          // [-1, 1)
+  float uniform() { return float(bits() >> 40) * 0x1p-23f - 1.0f; }                        // [-1, 1)
   float normal() { return (uniform() + uniform() + uniform() + uniform()) * 0.8660254f; }  // variance 1
   std::vector<float> normals(int64_t count) {
     std::vector<float> v(size_t(count), 0.0f);
@@ -60,8 +61,8 @@ class MemoryFile final : public GgufFile {
   std::string identity() const override { return "memory"; }
 };
 
-// Random blocks of a type whose scales are small ordinary numbers: random bytes, then the 16-bit scale fields are
-// overwritten. [rows, cols]
+// Random blocks of a type whose scales are small ordinary numbers: random bytes, then the 16-bit scale fields
+// are overwritten. [rows, cols]
 inline std::unique_ptr<MemoryFile> random_tensor(const kernels::QuantType& type, int64_t rows, int64_t cols,
                                                  Random& random) {
   using kernels::TypeId;
@@ -80,22 +81,50 @@ inline std::unique_ptr<MemoryFile> random_tensor(const kernels::QuantType& type,
     const float value = random.normal() * 0.1f;
     const uint16_t f16 = kernels::float_to_half(value), bf16 = kernels::float_to_bf16(value);
     switch (type.id) {
-      case TypeId::f32: std::memcpy(b, &value, 4); break;
-      case TypeId::f16: std::memcpy(b, &f16, 2); break;
-      case TypeId::bf16: std::memcpy(b, &bf16, 2); break;
-      case TypeId::q4_1: case TypeId::q5_1: case TypeId::q4_k: case TypeId::q5_k: half(b), half(b + 2); break;
-      case TypeId::q2_k: half(b + 80), half(b + 82); break;
-      case TypeId::q3_k: half(b + 108); break;
-      case TypeId::q6_k: half(b + 208); break;
-      case TypeId::tq1_0: half(b + 52); break;
-      case TypeId::tq2_0: half(b + 64); break;
-      case TypeId::mxfp4: b[0] = uint8_t(118 + random.bits() % 4); break;
-      case TypeId::nvfp4: for (int g = 0; g < 4; ++g) b[g] &= 0x3f; break;
+      case TypeId::f32:
+        std::memcpy(b, &value, 4);
+        break;
+      case TypeId::f16:
+        std::memcpy(b, &f16, 2);
+        break;
+      case TypeId::bf16:
+        std::memcpy(b, &bf16, 2);
+        break;
+      case TypeId::q4_1:
+      case TypeId::q5_1:
+      case TypeId::q4_k:
+      case TypeId::q5_k:
+        half(b), half(b + 2);
+        break;
+      case TypeId::q2_k:
+        half(b + 80), half(b + 82);
+        break;
+      case TypeId::q3_k:
+        half(b + 108);
+        break;
+      case TypeId::q6_k:
+        half(b + 208);
+        break;
+      case TypeId::tq1_0:
+        half(b + 52);
+        break;
+      case TypeId::tq2_0:
+        half(b + 64);
+        break;
+      case TypeId::mxfp4:
+        b[0] = uint8_t(118 + random.bits() % 4);
+        break;
+      case TypeId::nvfp4:
+        for (int g = 0; g < 4; ++g) b[g] &= 0x3f;
+        break;
       case TypeId::iq1_m:  // d = 2^-7 or so, spread over the top nibbles
-        for (int w = 0; w < 4; ++w) b[48 + 2 * w + 1] = uint8_t((b[48 + 2 * w + 1] & 15) | (0x2000 >> 4 * w & 15) << 4);
+        for (int w = 0; w < 4; ++w)
+          b[48 + 2 * w + 1] = uint8_t((b[48 + 2 * w + 1] & 15) | (0x2000 >> 4 * w & 15) << 4);
         b[48 + 7] = uint8_t((b[48 + 7] & 15) | 0x20);
         break;
-      default: half(b); break;
+      default:
+        half(b);
+        break;
     }
   }
   return file;
