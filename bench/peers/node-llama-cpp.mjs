@@ -99,7 +99,7 @@ async function speed() {
   const summary = Object.fromEntries(
     Object.entries(rates).map(([name, list]) => {
       const sorted = list.toSorted((a, b) => a - b);
-      return [name, { best: sorted.at(-1), median: sorted[sorted.length >> 1] }];
+      return [name, { best: sorted.at(-1), median: sorted[(sorted.length - 1) >> 1] }];
     }),
   );
   return { engine: "node-llama-cpp", threads, flashAttention, tokensPerSecond: summary, fresh };
