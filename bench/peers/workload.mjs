@@ -24,7 +24,7 @@ export async function measure(generate, rounds) {
   return Object.fromEntries(
     Object.entries(rates).map(([name, list]) => {
       const sorted = [...list].sort((a, b) => a - b);
-      return [name, { best: sorted.at(-1), median: sorted[sorted.length >> 1] }];
+      return [name, { best: sorted.at(-1), median: sorted[(sorted.length - 1) >> 1] }];
     }),
   );
 }
