@@ -182,15 +182,19 @@ async function headerOf(file: NativeFile): Promise<ModelHeader> {
   return { ...summary, metadata, tensors };
 }
 
-/** @internal A header, for arguments that were checked before. */
-export async function openHeader(path: string, overrides: string[], site: CallSite): Promise<ModelHeader> {
+/** @internal A header and the file it is of, for arguments that were checked before. */
+export async function openHeader(
+  path: string,
+  overrides: string[],
+  site: CallSite,
+): Promise<{ header: ModelHeader; file: NativeFile }> {
   const file = await new Promise<NativeFile>((resolve, reject) => {
     native().openFile(path, { list: overrides }, (error, value) => {
       if (error) reject(site.native(error));
       else resolve(value);
     });
   });
-  return headerOf(file);
+  return { header: await headerOf(file), file };
 }
 
 const headerRules = { overrides: loadRules.overrides } satisfies Rules;
@@ -208,5 +212,5 @@ export async function readHeader(
   const site = new CallSite(readHeader);
   const path = filePath("readHeader", file);
   checkOptions("readHeader", options, headerRules);
-  return openHeader(path, overrideList(options.overrides), site);
+  return (await openHeader(path, overrideList(options.overrides), site)).header;
 }

@@ -7,7 +7,8 @@ import { checkOptions, invalidArgument, type Rules, show } from "./options.js";
 import type { KvType, LoadOptions, OverrideValue } from "./types.js";
 
 const devices = ["auto", "cpu", "reference"] as const;
-const kvTypes = ["f32", "f16", "q8_0"] as const;
+/** Every type that cached keys and values can have. */
+export const kvTypes = ["f32", "f16", "q8_0"] as const;
 
 const isKvType = (value: unknown): value is KvType => (kvTypes as readonly unknown[]).includes(value);
 
@@ -42,7 +43,7 @@ export const loadRules = {
   contextLength: { kind: "integer", min: 1, max: 1 << 20 },
   device: { kind: "choice", values: devices },
   instructionSet: { kind: "string" },
-  threads: { kind: "integer", min: 1, max: 1024, words: ["auto"] },
+  threads: { kind: "integer", min: 1, max: 512, words: ["auto"] },
   repack: { kind: "boolean" },
   lockMemory: { kind: "boolean" },
   overrides: { kind: "other", problem: overridesProblem },
@@ -83,6 +84,8 @@ export function overrideList(overrides: Readonly<Record<string, OverrideValue>> 
 }
 
 export interface ResolvedLoad {
+  path: string;
+  overrides: string[];
   model: NativeLoadOptions;
   engine: NativeEngineOptions;
 }
@@ -91,23 +94,35 @@ export interface ResolvedLoad {
 export function resolveLoad(file: unknown, options: LoadOptions): ResolvedLoad {
   const path = filePath("loadModel", file);
   checkOptions("loadModel", options, loadRules);
-  const { kvType } = options;
+  const { kvType, instructionSet, maxConcurrent, maxBatchTokens } = options;
+  if (options.device === "reference" && instructionSet !== undefined) {
+    throw invalidArgument(
+      `loadModel: option 'instructionSet' is ${show(instructionSet)}; expected none with device "reference", ` +
+        "which has no kernels to choose from",
+    );
+  }
+  if (maxConcurrent !== undefined && maxBatchTokens !== undefined && maxBatchTokens < maxConcurrent) {
+    throw invalidArgument(
+      `loadModel: option 'maxBatchTokens' is ${maxBatchTokens}; expected at least maxConcurrent, ` +
+        `which is ${maxConcurrent}: a step has a token of each generation`,
+    );
+  }
   const [k, v] = typeof kvType === "object" ? [kvType.k, kvType.v] : [kvType, kvType];
   return {
+    path,
+    overrides: overrideList(options.overrides),
     model: {
-      path,
-      overrides: overrideList(options.overrides),
       device: options.device === "reference" ? "reference" : "cpu",
       threads: typeof options.threads === "number" ? options.threads : 0,
-      instructionSet: options.instructionSet ?? "",
+      instructionSet: instructionSet ?? "",
       repack: options.repack ?? true,
       lockMemory: options.lockMemory ?? false,
     },
     engine: {
       contextLength: options.contextLength ?? 0,
-      maxConcurrent: options.maxConcurrent ?? 8,
+      maxConcurrent: maxConcurrent ?? Math.min(8, maxBatchTokens ?? 8),
       maxQueue: options.maxQueue ?? 256,
-      maxBatchTokens: options.maxBatchTokens ?? 512,
+      maxBatchTokens: maxBatchTokens ?? Math.max(512, maxConcurrent ?? 0),
       kvTypeK: k ?? "",
       kvTypeV: v ?? "",
     },

@@ -6,7 +6,7 @@ import type { CallSite } from "./call-site.js";
 import { type ModelHeader, openHeader } from "./header.js";
 import type { ResolvedLoad } from "./load-options.js";
 import { tokenizerData } from "./metadata.js";
-import { native, type NativeEngine, type NativeError, type NativeModel } from "./native.js";
+import { native, type NativeEngine, type NativeError, type NativeFile, type NativeModel } from "./native.js";
 import { Requests } from "./requests.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.js";
 import type { LoadProgress } from "./types.js";
@@ -22,7 +22,7 @@ export interface Loaded {
 
 /** Runs a load until it is done, fails, or `signal` is aborted. */
 export function load(
-  { model, engine }: ResolvedLoad,
+  { path, overrides, model, engine }: ResolvedLoad,
   site: CallSite,
   signal: AbortSignal | undefined,
   onProgress: ((progress: LoadProgress) => void) | undefined,
@@ -30,25 +30,37 @@ export function load(
   signal?.throwIfAborted();
   const stop = new AbortController();
   const steps = async (): Promise<Loaded> => {
-    const header = await openHeader(model.path, model.overrides, site);
+    const { header, file } = await openHeader(path, overrides, site);
     stop.signal.throwIfAborted();
     const progress = new Progress(header, onProgress);
-    const weights = startWeights(model, site, stop.signal, progress, (reason) => stop.abort(reason));
-    const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal });
-    tokenizer.catch((error: unknown) => stop.abort(error));
-    const [nativeModel, ready] = await Promise.all([weights, tokenizer]);
-    stop.signal.throwIfAborted();
-    const described = nativeModel.describe();
-    const requests = new Requests();
-    const made = await startEngine(nativeModel, ready, engine, requests, site);
-    // From here on the engine alone holds the weights.
-    nativeModel.release();
-    if (stop.signal.aborted) {
-      made.dispose(() => undefined);
-      throw stop.signal.reason;
+    const weights = startWeights(file, model, site, stop.signal, progress, (reason) => stop.abort(reason));
+    try {
+      const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal });
+      const [nativeModel, ready] = await Promise.all([weights, tokenizer]);
+      stop.signal.throwIfAborted();
+      const described = nativeModel.describe();
+      const requests = new Requests();
+      const made = await startEngine(nativeModel, ready, engine, requests, site);
+      try {
+        stop.signal.throwIfAborted();
+        progress.finish();
+      } catch (error) {
+        made.dispose(() => undefined);
+        throw error;
+      }
+      return { header, tokenizer: ready, engine: made, requests, described };
+    } catch (error) {
+      // Whichever of the two goes on ends soon.
+      stop.abort(site.translate(error));
+      throw error;
+    } finally {
+      // From here on the engine alone, if there is one, holds the weights; the header's long arrays are not needed.
+      file.close();
+      void weights.then(
+        (nativeModel) => nativeModel.release(),
+        () => undefined,
+      );
     }
-    progress.finish();
-    return { header, tokenizer: ready, engine: made, requests, described };
   };
   return new Promise((resolve, reject) => {
     const onAbort = (): void => stop.abort(signal?.reason);
@@ -61,6 +73,7 @@ export function load(
 }
 
 function startWeights(
+  file: NativeFile,
   options: ResolvedLoad["model"],
   site: CallSite,
   signal: AbortSignal,
@@ -75,7 +88,7 @@ function startWeights(
         stop(error);
       }
     }, "InhouseLoad");
-    const cancel = native().loadModel(options, onProgress, (error: NativeError | null, model) => {
+    const cancel = native().loadModel(file, options, onProgress, (error: NativeError | null, model) => {
       if (error) reject(signal.aborted ? (signal.reason as Error) : site.native(error));
       else if (signal.aborted) {
         model.release();

@@ -19,7 +19,7 @@ import {
   resolveRequest,
 } from "./request.js";
 import { Run, type RunHost, type RunInput } from "./run.js";
-import { dryBreakerSequences, samplingFromMetadata } from "./sampling.js";
+import { samplingFromMetadata } from "./sampling.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type { ChatMessage, EvaluateOptions, EvaluateResult, LoadOptions, ModelInfo } from "./types.js";
 
@@ -64,41 +64,62 @@ export async function loadModel(file: string | URL, options: LoadOptions = {}): 
   return new LoadedModel(await load(resolved, site, options.signal, options.onProgress));
 }
 
-class LoadedModel implements Model, RunHost, RequestDefaults {
+/** What generations need of a model. They hold it, and it does not hold the model, which may be collected before. */
+class Core implements RunHost, RequestDefaults {
+  readonly engine: Loaded["engine"];
+  readonly requests: Loaded["requests"];
+  readonly running = new Set<Run>();
+  readonly sampling: RequestDefaults["sampling"];
+  readonly stopTokens: Int32Array;
+  readonly vocabularySize: number;
+  readonly #tokenizer: Tokenizer;
+
+  constructor({ engine, requests, tokenizer, described, header }: Loaded) {
+    this.engine = engine;
+    this.requests = requests;
+    this.sampling = samplingFromMetadata(header.metadata);
+    this.stopTokens = tokenizer.stopTokenIds;
+    this.vocabularySize = described.vocabularySize;
+    this.#tokenizer = tokenizer;
+  }
+
+  encode(text: string): Int32Array {
+    return this.#tokenizer.encode(text, { addBos: false, addEos: false });
+  }
+
+  async end(): Promise<void> {
+    for (const run of this.running) run.cancel();
+    await new Promise<void>((resolve) => this.engine.dispose(resolve));
+    this.requests.endAll();
+  }
+}
+
+class LoadedModel implements Model {
   readonly info: ModelInfo;
   readonly tokenizer: Tokenizer;
-  /** @internal */ readonly engine: Loaded["engine"];
-  /** @internal */ readonly requests: Loaded["requests"];
-  /** @internal */ readonly running = new Set<Run>();
-  /** @internal */ readonly sampling: RequestDefaults["sampling"];
-  /** @internal */ readonly stopTokens: Int32Array;
-  /** @internal */ readonly vocabularySize: number;
+  readonly #core: Core;
   readonly #templateSource: string | undefined;
   #template: ChatTemplate | undefined;
-  #breakers: { key: string; sequences: Int32Array[] } | undefined;
   #disposed: Promise<void> | undefined;
 
   constructor(loaded: Loaded) {
-    this.engine = loaded.engine;
-    this.requests = loaded.requests;
-    this.tokenizer = loaded.tokenizer;
-    this.stopTokens = loaded.tokenizer.stopTokenIds;
-    this.vocabularySize = loaded.described.vocabularySize;
     try {
-      this.sampling = samplingFromMetadata(loaded.header.metadata);
+      this.#core = new Core(loaded);
       this.#templateSource = textOf(loaded.header, "tokenizer.chat_template");
       this.info = infoOf(loaded, this.#templateSource !== undefined);
     } catch (error) {
-      this.engine.dispose(() => undefined);
+      loaded.engine.dispose(() => undefined);
       throw error;
     }
-    Object.defineProperties(this, hidden);
+    this.tokenizer = loaded.tokenizer;
+    // A model that is printed shows `info` alone.
+    Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
   }
 
   chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
     const site = new CallSite(this, "chat");
     this.#check("chat");
-    const resolved = resolveRequest("chat", options, chatRules, this);
+    const resolved = resolveRequest("chat", options, chatRules, this.#core);
     const { template, templateVariables: variables, tools, addGenerationPrompt } = options;
     const text = this.#templateFor(template).render(messages, { variables, tools, addGenerationPrompt });
     const prompt = this.#encoder(text, { special: true, addEos: false });
@@ -108,7 +129,7 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   complete(prompt: string | ArrayLike<number>, options: CompleteOptions = {}): Generation {
     const site = new CallSite(this, "complete");
     this.#check("complete");
-    const resolved = resolveRequest("complete", options, completeRules, this);
+    const resolved = resolveRequest("complete", options, completeRules, this.#core);
     return this.#generate({
       ...resolved,
       site,
@@ -120,36 +141,16 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   async evaluate(tokens: ArrayLike<number>, options: EvaluateOptions = {}): Promise<EvaluateResult> {
     const site = new CallSite(this, "evaluate");
     this.#check("evaluate");
-    return evaluate(this, this.vocabularySize, tokens, options, site);
+    return evaluate(this.#core, this.#core.vocabularySize, tokens, options, site);
   }
 
   dispose(): Promise<void> {
-    this.#disposed ??= this.#end();
+    this.#disposed ??= this.#core.end();
     return this.#disposed;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
-  }
-
-  /** @internal */
-  breakers(texts: readonly string[]): Int32Array[] {
-    const key = JSON.stringify(texts);
-    if (this.#breakers?.key !== key) {
-      const { tokenizer } = this;
-      const encode = (text: string): number[] => [
-        ...tokenizer.encode(text, { addBos: false, addEos: false }),
-      ];
-      const sequences = dryBreakerSequences(texts, tokenTexts(tokenizer), encode);
-      this.#breakers = { key, sequences: sequences.map((sequence) => Int32Array.from(sequence)) };
-    }
-    return this.#breakers.sequences;
-  }
-
-  async #end(): Promise<void> {
-    for (const run of this.running) run.cancel();
-    await new Promise<void>((resolve) => this.engine.dispose(resolve));
-    this.requests.endAll();
   }
 
   #check(call: string): void {
@@ -159,7 +160,7 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   }
 
   #generate(input: Omit<RunInput, "spec" | "seed"> & ReturnType<typeof resolveRequest>): Generation {
-    return makeGeneration(new Run(this, input));
+    return makeGeneration(new Run(this.#core, input));
   }
 
   #prompt(prompt: unknown, options: CompleteOptions & GenerateOptions): RunInput["prompt"] {
@@ -198,23 +199,8 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   }
 }
 
-// Fields that other files of this folder use; a model that is printed shows `info` alone.
-const hidden: PropertyDescriptorMap = Object.fromEntries(
-  ["engine", "requests", "running", "sampling", "stopTokens", "vocabularySize", "tokenizer"].map((name) => [
-    name,
-    { enumerable: false, writable: false },
-  ]),
-);
-
 function tokenText(tokenizer: Tokenizer, id: number | undefined): string | undefined {
   return id === undefined ? undefined : tokenizer.tokenText(id);
-}
-
-function* tokenTexts(tokenizer: Tokenizer): Generator<string> {
-  const { bytes, offsets } = tokenizer.vocabulary();
-  const decoder = new TextDecoder();
-  for (let id = 0; id < tokenizer.size; id++)
-    yield decoder.decode(bytes.subarray(offsets[id], offsets[id + 1]));
 }
 
 function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean): ModelInfo {

@@ -4,6 +4,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { InhouseError, type InhouseErrorCode } from "./errors.js";
+import type { KvType } from "./types.js";
 
 /** An error as the addon passes it to callbacks; those it throws are Error objects with the same `code`. */
 export interface NativeError {
@@ -44,12 +45,11 @@ export interface NativeFile {
   metadata(from: number, to: number): { key: string; type: number; value: NativeValue }[];
   tensors(from: number, to: number): NativeTensor[];
   array(entry: number, path: Uint32Array): NativeArray;
+  /** Frees the header. */
+  close(): void;
 }
 
 export interface NativeLoadOptions {
-  path: string;
-  /** `key=value` */
-  overrides: string[];
   device: "cpu" | "reference";
   /** 0: as many as the process may use. */
   threads: number;
@@ -105,7 +105,9 @@ export interface NativeSampling {
   dryBase: number;
   dryAllowedLength: number;
   dryPenaltyLastN: number;
-  dryBreakers: Int32Array[];
+  dryBreakers: readonly string[];
+  /** Those of several tokens, as these; the core finds the tokens that contain a breaker. */
+  dryBreakerTokens: Int32Array[];
   xtcProbability: number;
   xtcThreshold: number;
   seed: bigint;
@@ -159,8 +161,8 @@ export interface NativeEngine {
     maxConcurrent: number;
     maxQueue: number;
     maxBatchTokens: number;
-    kvTypeK: "f32" | "f16" | "q8_0";
-    kvTypeV: "f32" | "f16" | "q8_0";
+    kvTypeK: KvType;
+    kvTypeV: KvType;
     kvBytes: number;
     activationBytes: number;
   };
@@ -177,8 +179,9 @@ export interface NativeAddon {
     overrides: { list: string[] },
     callback: (error: NativeError | null, file: NativeFile) => void,
   ): void;
-  /** Returns a function that cancels the load. */
+  /** Loads the weights of an open file. Returns a function that cancels the load. */
   loadModel(
+    file: NativeFile,
     options: NativeLoadOptions,
     onProgress: (loadedBytes: number) => void,
     onEnd: (error: NativeError | null, model: NativeModel) => void,

@@ -4,9 +4,17 @@ import { inspect } from "node:util";
 
 import { InhouseError } from "./errors.js";
 
+interface NumberRule {
+  kind: "integer" | "number";
+  min: number;
+  max: number;
+  /** Words that may stand in place of a number. */
+  words?: readonly string[];
+}
+
 /** What one option may be; every option may be undefined. */
 export type Rule =
-  | { kind: "integer" | "number"; min: number; max: number; words?: readonly string[] }
+  | NumberRule
   | { kind: "boolean" | "string" | "function" | "signal" }
   | { kind: "choice"; values: readonly string[] }
   /** `problem` says what was expected, or nothing where the value fits. */
@@ -24,28 +32,44 @@ export function invalidArgument(message: string): InhouseError {
   return new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", message);
 }
 
-/** Checks every option of `call` (a name for messages). Throws ERR_INHOUSE_INVALID_ARGUMENT. */
-export function checkOptions(call: string, options: unknown, rules: Rules): void {
+/**
+ * Checks every option of `call` (a name for messages). `aliases` are names that other programs use, without
+ * capitals and signs. Throws ERR_INHOUSE_INVALID_ARGUMENT.
+ */
+export function checkOptions(
+  call: string,
+  options: unknown,
+  rules: Rules,
+  aliases: Readonly<Record<string, string>> = {},
+): void {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
     throw invalidArgument(`${call}: options are ${show(options)}; expected an object`);
   }
   for (const [name, value] of Object.entries(options)) {
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
     if (rule === undefined) {
-      const near = nearest(name, Object.keys(rules));
+      const near = nearest(name, Object.keys(rules), aliases);
       throw invalidArgument(
         `${call}: unknown option '${name}'${near === undefined ? "" : `; did you mean '${near}'?`}`,
       );
     }
-    if (value === undefined) continue;
-    const expected = problem(rule, value);
-    if (expected !== undefined) {
-      throw invalidArgument(`${call}: option '${name}' is ${show(value)}; expected ${expected}`);
-    }
+    const wrong = value === undefined ? undefined : problem(rule, value);
+    if (wrong !== undefined) throw invalidArgument(`${call}: option '${name}' ${wrong}`);
   }
 }
 
-function problem(rule: Rule, value: unknown): string | undefined {
+/** "is VALUE; expected …" for a value that the rule refuses. */
+export function problem(rule: Rule, value: unknown): string | undefined {
+  const expected = expectation(rule, value);
+  return expected === undefined ? undefined : `is ${show(value)}; expected ${expected}`;
+}
+
+/** What a number may be, for messages and help: "a whole number from 0 to 10". */
+export function range({ kind, min, max }: Pick<NumberRule, "kind" | "min" | "max">): string {
+  return `${kind === "integer" ? "a whole number" : "a number"} from ${min} to ${max}`;
+}
+
+function expectation(rule: Rule, value: unknown): string | undefined {
   switch (rule.kind) {
     case "integer":
     case "number": {
@@ -57,12 +81,12 @@ function problem(rule: Rule, value: unknown): string | undefined {
         (rule.kind === "number" || Number.isInteger(value));
       if (fits) return undefined;
       const words = (rule.words ?? []).map((word) => ` or "${word}"`).join("");
-      return `${rule.kind === "integer" ? "a whole number" : "a number"} from ${rule.min} to ${rule.max}${words}`;
+      return range(rule) + words;
     }
     case "boolean":
       return typeof value === "boolean" ? undefined : "true or false";
     case "string":
-      return typeof value === "string" ? undefined : "a string";
+      return typeof value === "string" && !value.includes("\0") ? undefined : "a string without zero bytes";
     case "function":
       return typeof value === "function" ? undefined : "a function";
     case "signal":
@@ -88,9 +112,14 @@ function isSignal(value: unknown): boolean {
 }
 
 /** The known name that an unknown one was probably meant to be. */
-export function nearest(name: string, known: readonly string[]): string | undefined {
+export function nearest(
+  name: string,
+  known: readonly string[],
+  aliases: Readonly<Record<string, string>> = {},
+): string | undefined {
   const plain = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]/g, "");
   const wanted = plain(name);
+  if (Object.hasOwn(aliases, wanted)) return aliases[wanted];
   let best: string | undefined;
   let least = Math.max(1, Math.floor(name.length / 3)) + 1;
   for (const candidate of known) {

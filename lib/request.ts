@@ -1,7 +1,13 @@
 // The options of one generation: their table, and their translation for the native core.
 import type { NativeSampling, NativeSpec } from "./native.js";
-import { checkOptions, invalidArgument, type Rule, type Rules, show } from "./options.js";
-import { resolveSampling, type ResolvedSampling, samplingNames, type SamplingOptions } from "./sampling.js";
+import { checkOptions, invalidArgument, type Rules, show } from "./options.js";
+import {
+  resolveSampling,
+  type ResolvedSampling,
+  samplingAliases,
+  type SamplingOptions,
+  samplingRules,
+} from "./sampling.js";
 import type { PromptOptions, RequestOptions, TemplateOptions } from "./types.js";
 
 /** Settings of one generation. */
@@ -48,10 +54,6 @@ const requestRules = {
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof RequestOptions, unknown>;
 
-// lib/sampling.ts checks the values of its settings itself.
-const checkedLater: Rule = { kind: "other", problem: () => undefined };
-const samplingRules: Rules = Object.fromEntries(samplingNames.map((name) => [name, checkedLater]));
-
 export const completeRules = {
   ...samplingRules,
   ...requestRules,
@@ -79,8 +81,8 @@ export interface RequestDefaults {
   sampling: SamplingOptions;
   stopTokens: Int32Array;
   vocabularySize: number;
-  /** The token sequences of `dryBreakers`. */
-  breakers(texts: readonly string[]): Int32Array[];
+  /** A text's own tokens. */
+  encode(text: string): Int32Array;
 }
 
 /** Checks all options of `call`. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
@@ -90,13 +92,15 @@ export function resolveRequest(
   rules: Rules,
   defaults: RequestDefaults,
 ): { spec: GenerateSpec; seed: number } {
-  checkOptions(call, options, rules);
+  checkOptions(call, options, rules, samplingAliases);
   const sampling = resolveSampling(options, defaults.sampling);
   const { stop = [], stopTokens = [], logprobs = false } = options;
-  const outside = stopTokens.find((id) => id >= defaults.vocabularySize);
-  if (outside !== undefined) {
+  const biased = sampling.logitBias.map(([token]) => token);
+  for (const [name, ids] of Object.entries({ stopTokens, logitBias: biased })) {
+    const outside = ids.find((id) => id >= defaults.vocabularySize);
+    if (outside === undefined) continue;
     throw invalidArgument(
-      `${call}: option 'stopTokens' has ${outside}; expected token ids below ${defaults.vocabularySize}`,
+      `${call}: option '${name}' has ${outside}; expected token ids below ${defaults.vocabularySize}`,
     );
   }
   const fromFile = options.ignoreStopTokens ? [] : defaults.stopTokens;
@@ -115,11 +119,13 @@ export function resolveRequest(
 }
 
 function nativeSampling(sampling: ResolvedSampling, defaults: RequestDefaults): NativeSampling {
-  const { seed, logitBias, dryBreakers, ...numbers } = sampling;
+  const { seed, logitBias, ...others } = sampling;
+  const dryBreakers = sampling.dryMultiplier === 0 ? [] : sampling.dryBreakers;
   return {
-    ...numbers,
+    ...others,
     seed: BigInt(seed),
-    dryBreakers: numbers.dryMultiplier === 0 ? [] : defaults.breakers(dryBreakers),
+    dryBreakers,
+    dryBreakerTokens: dryBreakers.map((text) => defaults.encode(text)).filter(({ length }) => length > 1),
     logitBiasTokens: Int32Array.from(logitBias, ([token]) => token),
     logitBiases: logitBias.map(([, bias]) => bias),
   };

@@ -164,7 +164,12 @@ export class Run extends AsyncResource implements Receiver {
   }
 
   lost(): void {
-    this.#end("cancelled", undefined, { ...noUsage, completionTokens: this.#tokens.length });
+    if (this.#over) return;
+    this.runInAsyncScope(() => {
+      this.#flush("");
+      const [promptTokens, completionTokens] = [this.#prompt.length, this.#tokens.length];
+      this.#end("cancelled", undefined, { ...noUsage, promptTokens, completionTokens });
+    });
   }
 
   #take(event: NativeEvent): void {
@@ -188,9 +193,14 @@ export class Run extends AsyncResource implements Receiver {
       this.#fail(this.#site.native(error));
       return;
     }
+    this.#flush(text);
+    this.#end(finish, event.stop, event.usage ?? noUsage);
+  }
+
+  /** The last delta: with bytes that never became a character, and tokens without text. */
+  #flush(text: string): void {
     const last = text + this.#utf8.flush();
     if (last !== "" || this.#unsent.tokens.length > 0) this.#emit(last);
-    this.#end(finish, event.stop, event.usage ?? noUsage);
   }
 
   #emit(text: string): void {

@@ -1,9 +1,9 @@
 // The sampling settings: one table with the type, range, default and meaning of each, which the library, the
 // command line and the server share. The native core checks the same ranges again (native/engine/sampling_params.cpp).
 import { randomInt } from "node:crypto";
-import { inspect } from "node:util";
 
 import { InhouseError } from "./errors.js";
+import { invalidArgument, problem, type Rule, show } from "./options.js";
 
 /** Added to the logits of tokens, by id; `-Infinity` bans a token. */
 export type LogitBias = Readonly<Record<number, number>> | ReadonlyMap<number, number>;
@@ -34,6 +34,7 @@ export type SamplingSetting = NumberSetting | StringsSetting | BiasSetting;
 const maxInt = 2 ** 31 - 1;
 const maxBias = 1e6;
 const maxBreakers = 64;
+const maxBreakerBytes = 1024;
 
 /**
  * Every setting, in the order of help texts. They act in this order: logit bias; repeat, frequency and presence
@@ -205,76 +206,60 @@ export type SamplingOptions = {
   -readonly [Name in SamplingName]?: ValueOf<(typeof samplingSettings)[Name]> | undefined;
 };
 
-/** All settings with their values, as the native core takes them (but for `dryBreakers`, see dryBreakerSequences). */
+/** All settings with their values, as the native core takes them. */
 export type ResolvedSampling = Record<Exclude<SamplingName, "dryBreakers" | "logitBias">, number> & {
   dryBreakers: readonly string[];
   /** [token id, bias] */
   logitBias: readonly (readonly [number, number])[];
 };
 
-function invalid(message: string, cause?: unknown): InhouseError {
-  return new InhouseError(
-    "ERR_INHOUSE_INVALID_ARGUMENT",
-    message,
-    cause === undefined ? undefined : { cause },
-  );
-}
-
-function show(value: unknown): string {
-  const text = inspect(value, { customInspect: false, depth: 0, maxArrayLength: 3, breakLength: Infinity });
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text;
-}
-
-/** What a number setting expects, for messages and help: "an integer from 0 to 10". */
-export function samplingRange(setting: NumberSetting): string {
-  return `${setting.kind === "integer" ? "an integer" : "a number"} from ${setting.min} to ${setting.max}`;
-}
-
-/** Says what is wrong with a value of a number setting, or undefined. */
-function numberProblem(setting: NumberSetting, value: unknown): string | undefined {
+function breakersProblem(value: unknown): string | undefined {
   const fits =
-    typeof value === "number" &&
-    value >= setting.min &&
-    value <= setting.max &&
-    (setting.kind === "number" || Number.isInteger(value));
-  return fits ? undefined : `must be ${samplingRange(setting)}, got ${show(value)}`;
+    Array.isArray(value) &&
+    value.length <= maxBreakers &&
+    value.every(
+      (text) => typeof text === "string" && text !== "" && Buffer.byteLength(text) <= maxBreakerBytes,
+    );
+  return fits
+    ? undefined
+    : `an array of at most ${maxBreakers} strings, each of 1 to ${maxBreakerBytes} bytes`;
 }
 
-function checkBreakers(value: unknown): readonly string[] {
-  if (!Array.isArray(value) || !value.every((text) => typeof text === "string" && text !== "")) {
-    throw invalid(`dryBreakers must be an array of non-empty strings, got ${show(value)}`);
-  }
-  if (value.length > maxBreakers) {
-    throw invalid(`dryBreakers must hold at most ${maxBreakers} strings, got ${value.length}`);
-  }
-  return [...(value as string[])];
+function biasEntries(value: object): [unknown, unknown][] {
+  const entries = value instanceof Map ? [...(value as Map<unknown, unknown>)] : Object.entries(value);
+  return entries.map(([key, bias]) => [
+    typeof key === "string" && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key,
+    bias,
+  ]);
 }
 
-function checkBias(value: unknown): [number, number][] {
-  const entries =
-    value instanceof Map
-      ? [...(value as Map<unknown, unknown>)]
-      : typeof value === "object" && value !== null && !Array.isArray(value)
-        ? Object.entries(value)
-        : undefined;
-  if (!entries)
-    throw invalid(`logitBias must be an object or a Map from token id to number, got ${show(value)}`);
-  return entries.map(([key, bias]) => {
-    const token = typeof key === "string" && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key;
+function biasProblem(value: unknown): string | undefined {
+  const expected = "an object or a Map from token id to -Infinity or a number from -1e6 to 1e6";
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return expected;
+  for (const [token, bias] of biasEntries(value)) {
     if (typeof token !== "number" || !Number.isInteger(token) || token < 0 || token > maxInt) {
-      throw invalid(`each key of logitBias must be a token id (an integer from 0), got ${show(key)}`);
+      return `${expected}; the key ${show(token)} is no token id`;
     }
     if (typeof bias !== "number" || !(bias === -Infinity || Math.abs(bias) <= maxBias)) {
-      throw invalid(
-        `logitBias of token ${token} must be -Infinity or a number from -1e6 to 1e6, got ${show(bias)}`,
-      );
+      return `${expected}; that of token ${token} is ${show(bias)}`;
     }
-    return [token, bias];
-  });
+  }
+  return undefined;
 }
 
-// What other programs call some of the settings.
-const aliases: Readonly<Record<string, SamplingName>> = {
+function ruleOf(setting: SamplingSetting): Rule {
+  if (setting.kind === "strings") return { kind: "other", problem: breakersProblem };
+  if (setting.kind === "bias") return { kind: "other", problem: biasProblem };
+  return setting;
+}
+
+/** What each setting may be, for checkOptions. */
+export const samplingRules = Object.fromEntries(
+  samplingNames.map((name) => [name, ruleOf(samplingSettings[name])]),
+) as Readonly<Record<SamplingName, Rule>>;
+
+/** What other programs call some of the settings, for checkOptions. */
+export const samplingAliases: Readonly<Record<string, SamplingName>> = {
   temp: "temperature",
   t: "temperature",
   k: "topK",
@@ -291,29 +276,10 @@ const aliases: Readonly<Record<string, SamplingName>> = {
   logitbiases: "logitBias",
 };
 
-/** The setting that an unknown option name was probably meant to be (`top_p`, `temp`, `tempurature`), if any. */
-export function nearestSampling(name: string): SamplingName | undefined {
-  if (Object.hasOwn(samplingSettings, name)) return undefined;
-  const plain = name.toLowerCase().replace(/[^a-z0-9]/g, "");
-  if (Object.hasOwn(aliases, plain)) return aliases[plain];
-  return samplingNames.find((known) => {
-    const other = known.toLowerCase();
-    return plain === other || (other.length > 4 && oneEditApart(plain, other));
-  });
-}
-
-function oneEditApart(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 1) return false;
-  let start = 0;
-  while (start < a.length && a[start] === b[start]) start++;
-  const rest = (text: string, skip: number): string => text.slice(start + skip);
-  return rest(a, 1) === rest(b, 1) || rest(a, 1) === rest(b, 0) || rest(a, 0) === rest(b, 1);
-}
-
 /**
  * Checks the sampling settings among `options` and fills in the others: from `fileDefaults` (see
- * samplingFromMetadata), else the table's defaults. Other options are left to the caller, except names that look
- * like a mistyped setting. A missing seed is drawn at random.
+ * samplingFromMetadata), else the table's defaults. Other options are left to the caller. A missing seed is drawn at
+ * random.
  *
  * Throws ERR_INHOUSE_INVALID_ARGUMENT.
  */
@@ -321,19 +287,11 @@ export function resolveSampling(
   options: SamplingOptions = {},
   fileDefaults: SamplingOptions = {},
 ): ResolvedSampling {
-  if (typeof options !== "object" || options === null) {
-    throw invalid(`options must be an object, got ${show(options)}`);
-  }
-  for (const name of Object.keys(options)) {
-    const meant = nearestSampling(name);
-    if (meant !== undefined) throw invalid(`unknown option '${name}'; did you mean '${meant}'?`);
-  }
   const resolved: Record<string, unknown> = {};
   for (const name of samplingNames) {
-    const setting: SamplingSetting = samplingSettings[name];
-    const value: unknown =
-      options[name] ?? (options[name] === null ? null : fileDefaults[name]) ?? options[name];
-    resolved[name] = value === undefined ? defaultOf(setting) : checkValue(name, value);
+    const given: unknown = options[name];
+    const value: unknown = given === undefined ? fileDefaults[name] : given;
+    resolved[name] = value === undefined ? defaultOf(samplingSettings[name]) : checkValue(name, value);
   }
   return resolved as ResolvedSampling;
 }
@@ -344,12 +302,11 @@ function defaultOf(setting: SamplingSetting): unknown {
 }
 
 function checkValue(name: SamplingName, value: unknown): unknown {
-  const setting: SamplingSetting = samplingSettings[name];
-  if (setting.kind === "strings") return checkBreakers(value);
-  if (setting.kind === "bias") return checkBias(value);
-  const problem = numberProblem(setting, value);
-  if (problem !== undefined) throw invalid(`${name} ${problem}`);
-  return value;
+  const wrong = problem(samplingRules[name], value);
+  if (wrong !== undefined) throw invalidArgument(`option '${name}' ${wrong}`);
+  const { kind } = samplingSettings[name];
+  if (kind === "strings") return [...(value as string[])];
+  return kind === "bias" ? biasEntries(value as object) : value;
 }
 
 /** The shortest decimal that is the same float32: a file's 0.949999988 was written as 0.95. */
@@ -380,9 +337,9 @@ export function samplingFromMetadata(
     let value = typeof entry.value === "bigint" ? Number(entry.value) : entry.value;
     if (name === "topK" && typeof value === "number" && value < 0) value = 0; // both mean the whole vocabulary
     if (typeof value === "number") value = tidy(value);
-    const problem = numberProblem(setting, value);
-    if (problem !== undefined)
-      throw new InhouseError("ERR_INHOUSE_GGUF_INVALID", `${setting.metadataKey} ${problem}`);
+    const wrong = problem(setting, value);
+    if (wrong !== undefined)
+      throw new InhouseError("ERR_INHOUSE_GGUF_INVALID", `${setting.metadataKey} ${wrong}`);
     (options as Record<string, unknown>)[name] = value;
   }
   return options;
@@ -408,12 +365,8 @@ export function parseSamplingFlag<Name extends SamplingName>(
       : setting.kind === "bias"
         ? new Map(texts.map((text) => parseBias(name, text)))
         : parseNumber(texts.at(-1) ?? "");
-  try {
-    checkValue(name, parsed);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw invalid(`--${samplingFlag(name)}: ${message}`, error);
-  }
+  const wrong = problem(samplingRules[name], parsed);
+  if (wrong !== undefined) throw invalidArgument(`--${samplingFlag(name)} ${wrong}`);
   return parsed as NonNullable<SamplingOptions[Name]>;
 }
 
@@ -427,31 +380,9 @@ function parseBias(name: SamplingName, text: string): [number, number] {
   const [, token, bias] = /^(\d+)=(.+)$/.exec(text) ?? [];
   const value = bias === undefined ? undefined : parseNumber(bias);
   if (token === undefined || typeof value !== "number") {
-    throw invalid(
-      `--${samplingFlag(name)} must be TOKEN=BIAS with a token id and a number or -inf, got ${show(text)}`,
+    throw invalidArgument(
+      `--${samplingFlag(name)} is ${show(text)}; expected TOKEN=BIAS with a token id and a number or -inf`,
     );
   }
   return [Number(token), value];
-}
-
-/**
- * The token sequences that the native core looks for in place of `dryBreakers`: each token whose text contains a
- * breaker, and the breaker's own tokens where it takes several. Reads the whole vocabulary, so keep the result.
- */
-export function dryBreakerSequences(
-  breakers: readonly string[],
-  tokenTexts: Iterable<string>,
-  encode: (text: string) => readonly number[],
-): number[][] {
-  const sequences: number[][] = [];
-  let token = 0;
-  for (const text of tokenTexts) {
-    if (breakers.some((breaker) => text.includes(breaker))) sequences.push([token]);
-    token++;
-  }
-  for (const breaker of breakers) {
-    const tokens = [...encode(breaker)];
-    if (tokens.length > 1) sequences.push(tokens);
-  }
-  return sequences;
 }

@@ -1,11 +1,13 @@
 // The public types of loading, generating and evaluating. Every number's unit and range is given here; values are
 // checked when a call is made and refused with ERR_INHOUSE_INVALID_ARGUMENT.
 
+import type { kvTypes } from "./load-options.js";
+
 /** Where a model runs. `"auto"` takes the fastest device present; `"reference"` is plain float32 C++, for checks. */
 export type Device = "auto" | "cpu" | "reference";
 
 /** The number type of cached keys and values. */
-export type KvType = "f32" | "f16" | "q8_0";
+export type KvType = (typeof kvTypes)[number];
 
 /** How far a load is, in bytes of the file. `loaded` never falls; the last call has `loaded === total`. */
 export interface LoadProgress {
@@ -22,9 +24,9 @@ export interface LoadOptions {
   contextLength?: number | undefined;
   /** Default `"auto"`. */
   device?: Device | undefined;
-  /** Forces the CPU kernels of one instruction set, for example `"avx2"`. Default: the best this machine has. */
+  /** Forces the CPU kernels of one instruction set, for example `"avx2"`. Default: the best present. Not with "reference". */
   instructionSet?: string | undefined;
-  /** Compute threads, 1 … 1,024. Default `"auto"`: as many as the process may use. */
+  /** Compute threads, 1 … 512. Default `"auto"`: as many as the process may use. */
   threads?: number | "auto" | undefined;
   /** Rearrange weights for speed at load (default true); false computes from the mapped file. */
   repack?: boolean | undefined;
@@ -34,11 +36,11 @@ export interface LoadOptions {
   overrides?: Readonly<Record<string, OverrideValue>> | undefined;
   /** Types of the key/value cache, for both or one by one. Default `"f16"`, on the reference device `"f32"`. */
   kvType?: KvType | { k?: KvType | undefined; v?: KvType | undefined } | undefined;
-  /** Generations that compute at once, 1 … 1,024; further ones wait. Default 8. */
+  /** Generations that compute at once, 1 … 1,024; further ones wait. Default 8, or `maxBatchTokens` if less. */
   maxConcurrent?: number | undefined;
   /** Generations that may wait, 0 … 1,000,000; one more is refused with ERR_INHOUSE_QUEUE_FULL. Default 256. */
   maxQueue?: number | undefined;
-  /** Tokens in one step, 1 … 65,536. Default 512. */
+  /** Tokens in one step, 1 … 65,536, at least `maxConcurrent`. Default 512, or `maxConcurrent` if more. */
   maxBatchTokens?: number | undefined;
   /** Aborts the load, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;

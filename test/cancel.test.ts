@@ -137,7 +137,7 @@ describe("disposing", () => {
   it("cancels what runs, waits for it, and refuses what comes after", async () => {
     const other = await loadModel(file, { device, contextLength: 1024, maxBatchTokens: 32 });
     const running = [other.complete(long, endless), other.complete([100, 101], endless)];
-    const encoding = other.complete("word ".repeat(100_000), endless);
+    const encoding = other.complete("word ".repeat(2_000_000), endless);
     const evaluating = other.evaluate(long);
     const lost = expect(evaluating).rejects.toMatchObject({ code: "ERR_INHOUSE_DISPOSED" });
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -148,6 +148,9 @@ describe("disposing", () => {
     for (const generation of [...running, encoding]) {
       expect((await generation.result()).finishReason).toBe("cancelled");
     }
+    expect((await running[0].result()).usage.promptTokens).toBe(long.length);
+    const { tokens, usage } = await running[1].result();
+    expect(usage).toEqual({ promptTokens: 2, completionTokens: tokens.length });
     const disposed = expect.objectContaining({ code: "ERR_INHOUSE_DISPOSED" });
     expect(() => other.complete("One")).toThrow(disposed);
     expect(() => other.chat([{ role: "user", content: "One" }])).toThrow(disposed);
@@ -155,6 +158,23 @@ describe("disposing", () => {
     await other[Symbol.asyncDispose]();
     expect(other.tokenizer.encode("still here").length).toBeGreaterThan(0);
     expect(await model.complete("One, two,", short).text()).not.toBe("");
+  });
+});
+
+describe("what had come when a model was disposed of", () => {
+  it("is delivered: held bytes and tokens without text too", async () => {
+    const other = await loadModel(file, { device, contextLength: 256 });
+    const [part] = other.tokenizer.encode("🙂", { addBos: false });
+    const generation = other.complete([100], { ...endless, logitBias: { [part]: 1e6 } });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await other.dispose();
+    const { text, tokens, usage, finishReason } = await generation.result();
+    if (finishReason === "cancelled") expect(usage.promptTokens).toBe(1);
+    expect(tokens.length).toBeGreaterThan(0);
+    expect(text).toBe(other.tokenizer.decode(tokens));
+    const streamed: number[] = [];
+    for await (const delta of generation) streamed.push(...delta.tokens);
+    expect(streamed).toEqual(tokens);
   });
 });
 

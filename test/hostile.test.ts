@@ -143,6 +143,7 @@ describe("a file is refused with", () => {
     const error = await refusal(writeGguf(path(), change(tinyModel())));
     expect(error.code).toContain(`ERR_INHOUSE_${code}`);
     expect(error.message).toMatch(message);
+    expect(error.stack).toContain("hostile.test.ts");
     expect(error.message.length).toBeLessThan(1000);
   });
 

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { InhouseError, loadModel, type Model, readHeader } from "../lib/index.js";
+import { resolveLoad } from "../lib/load-options.js";
 import { nearest } from "../lib/options.js";
 import { device, modelPath, smollm2 } from "./support/models.js";
 
@@ -56,7 +57,7 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["contextLength as text", file, { contextLength: "64" }, /'contextLength' is '64'/],
   ["contextLength null", file, { contextLength: null }, /'contextLength' is null/],
   ["an unknown device", file, { device: "tpu" }, /'device' is 'tpu'; expected "auto", "cpu", "reference"/],
-  ["threads 0", file, { threads: 0 }, /'threads' is 0; expected .* from 1 to 1024 or "auto"/],
+  ["threads 0", file, { threads: 0 }, /'threads' is 0; expected .* from 1 to 512 or "auto"/],
   ["threads -1", file, { threads: -1 }, /'threads' is -1/],
   ["threads as another word", file, { threads: "all" }, /'threads' is 'all'/],
   ["repack as a number", file, { repack: 1 }, /'repack' is 1; expected true or false/],
@@ -72,6 +73,20 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["maxConcurrent 0", file, { maxConcurrent: 0 }, /'maxConcurrent' is 0/],
   ["maxQueue -1", file, { maxQueue: -1 }, /'maxQueue' is -1/],
   ["maxBatchTokens 0", file, { maxBatchTokens: 0 }, /'maxBatchTokens' is 0/],
+  ["513 threads", file, { threads: 513 }, /'threads' is 513/],
+  [
+    "a step too small for all",
+    "/nowhere",
+    { maxConcurrent: 9, maxBatchTokens: 8 },
+    /'maxBatchTokens' is 8; .* is 9/,
+  ],
+  [
+    "an instruction set for plain C++",
+    file,
+    { device: "reference", instructionSet: "avx2" },
+    /'instructionSet'/,
+  ],
+  ["a zero byte in a name", file, { instructionSet: "avx2\0" }, /'instructionSet' .* without zero bytes/],
   ["a signal that is none", file, { signal: {} }, /'signal' is {}; expected an AbortSignal/],
   ["onProgress as an object", file, { onProgress: {} }, /'onProgress' is {}; expected a function/],
 ];
@@ -81,6 +96,14 @@ describe("loadModel refuses", () => {
     const error = await errorOf(() => loadModel(path as string, options as object));
     expect(error.code).toBe(invalid);
     expect(error.message).toMatch(message);
+  });
+
+  it.each([
+    [{ maxBatchTokens: 4 }, { maxConcurrent: 4, maxBatchTokens: 4 }],
+    [{ maxConcurrent: 600 }, { maxConcurrent: 600, maxBatchTokens: 600 }],
+    [{}, { maxConcurrent: 8, maxBatchTokens: 512 }],
+  ])("nothing where one of two is given that bound each other: %j", (options, engine) => {
+    expect(resolveLoad(file, options).engine).toMatchObject(engine);
   });
 
   it("an instruction set that this machine lacks", async () => {
@@ -108,6 +131,13 @@ const badRequests: [what: string, options: unknown, message: RegExp][] = [
   ["65 stop strings", { stop: Array.from({ length: 65 }, (_, i) => `s${i}`) }, /at most 64/],
   ["a stop string of 2 KB", { stop: "x".repeat(2048) }, /1 to 1024 bytes/],
   ["stopTokens that are no list", { stopTokens: 5 }, /'stopTokens' is 5/],
+  [
+    "a stop token outside the vocabulary",
+    { stopTokens: [49_152] },
+    /'stopTokens' has 49152; expected .* 49152/,
+  ],
+  ["a bias outside the vocabulary", { logitBias: { 49_152: 1 } }, /'logitBias' has 49152; expected .* 49152/],
+  ["another program's name", { temp: 1 }, /unknown option 'temp'; did you mean 'temperature'/],
   ["a negative stop token", { stopTokens: [1, -1] }, /entry 1 is -1/],
   ["a stop token outside the vocabulary", { stopTokens: [49_152] }, /'stopTokens' has 49152; .* below 49152/],
   ["ignoreStopTokens as a number", { ignoreStopTokens: 1 }, /'ignoreStopTokens'/],
@@ -180,12 +210,6 @@ describe("the generation rejects", () => {
     expect(error.code).toBe("ERR_INHOUSE_TOKEN_OUT_OF_RANGE");
     expect(error.message).toContain("49152");
     expect((await caller(() => model.evaluate([49_152]))).code).toBe("ERR_INHOUSE_TOKEN_OUT_OF_RANGE");
-  });
-
-  it("for biases of tokens outside the vocabulary", async () => {
-    const error = await caller(() => model.complete([1], { logitBias: { 49_152: 1 } }).result());
-    expect(error.code).toBe(invalid);
-    expect(error.message).toContain("49152");
   });
 
   it("for prompts longer than the context", async () => {

@@ -1,11 +1,11 @@
 // Flags for the library's options, made from the library's tables, and the options made from the flags given.
-import { loadRules } from "../load-options.js";
+import { kvTypes, loadRules } from "../load-options.js";
+import { range } from "../options.js";
 import { completeRules } from "../request.js";
 import {
   parseSamplingFlag,
   samplingFlag,
   samplingNames,
-  samplingRange,
   type SamplingSetting,
   samplingSettings,
 } from "../sampling.js";
@@ -37,8 +37,6 @@ function parseOverrides(texts: string[]): Record<string, string> {
     }),
   );
 }
-
-const kvTypes = ["f32", "f16", "q8_0"];
 
 /** How a model is loaded. */
 export const loadFlags = {
@@ -127,7 +125,7 @@ function samplingHelp(setting: SamplingSetting): string {
   if (setting.kind === "strings")
     return `${help} Default: ${setting.default.map((text) => JSON.stringify(text)).join(" ")}.`;
   const preset = setting.default === undefined ? "" : ` Default: ${setting.default}.`;
-  return `${help} ${samplingRange(setting).replace(/^./, (letter) => letter.toUpperCase())}.${preset}`;
+  return `${help} ${range(setting).replace(/^./, (letter) => letter.toUpperCase())}.${preset}`;
 }
 
 /** How tokens are drawn: one flag for each row of the sampling table. */

@@ -1,5 +1,6 @@
 #include "native/addon/engine.h"
 
+#include <algorithm>
 #include <climits>
 
 #include "native/addon/arguments.h"
@@ -26,7 +27,7 @@ const char* kv_name(KvType type) {
   return "f16";
 }
 
-SamplingParams read_sampling(Napi::Object object) {
+SamplingParams read_sampling(Napi::Object object, Session& session) {
   SamplingParams params;
   const auto real = [&](const char* name) { return float(number_field(object, name)); };
   const auto whole = [&](const char* name) { return int32_t(integer_field(object, name, INT_MIN, INT_MAX)); };
@@ -44,9 +45,14 @@ SamplingParams read_sampling(Napi::Object object) {
   params.dry_base = real("dryBase");
   params.dry_allowed_length = whole("dryAllowedLength");
   params.dry_penalty_last_n = whole("dryPenaltyLastN");
-  const Napi::Array breakers = array_field(object, "dryBreakers");
-  for (uint32_t i = 0; i < breakers.Length(); ++i)
-    params.dry_breakers.push_back(int32_elements(breakers[i], "dryBreakers"));
+  const auto breakers = strings_field(object, "dryBreakers");
+  if (std::any_of(breakers.begin(), breakers.end(), [](const auto& text) { return text.empty(); }))
+    throw Error(Code::invalid_argument, "dryBreakers must not be empty");
+  if (!breakers.empty())
+    for (const int32_t token : session.tokens_containing(breakers)) params.dry_breakers.push_back({token});
+  const Napi::Array several = array_field(object, "dryBreakerTokens");
+  for (uint32_t i = 0; i < several.Length(); ++i)
+    params.dry_breakers.push_back(int32_elements(several[i], "dryBreakerTokens"));
   params.xtc_probability = real("xtcProbability");
   params.xtc_threshold = real("xtcThreshold");
   params.seed = bigint_field(object, "seed");
@@ -62,14 +68,14 @@ SamplingParams read_sampling(Napi::Object object) {
   return params;
 }
 
-RequestSpec read_spec(const Napi::CallbackInfo& info) {
+RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   RequestSpec spec;
   spec.prompt = int32_elements(info[0], "prompt");
   const Napi::Object object = object_argument(info, 1);
   spec.evaluate = bool_field(object, "evaluate");
   spec.evaluate_rows = bool_field(object, "evaluateRows");
   if (spec.evaluate) return spec;
-  spec.sampling = read_sampling(object.Get("sampling").As<Napi::Object>());
+  spec.sampling = read_sampling(object.Get("sampling").As<Napi::Object>(), session);
   spec.max_tokens = int32_t(integer_field(object, "maxTokens", -1, INT_MAX));
   spec.stop = strings_field(object, "stop");
   spec.stop_tokens = int32_elements(object.Get("stopTokens"), "stopTokens");
@@ -129,7 +135,7 @@ Napi::Value EngineObject::describe(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::submit(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto engine = session().engine();
-    const uint64_t request = engine->submit(read_spec(info));
+    const uint64_t request = engine->submit(read_spec(info, session()));
     session().opened(info.Env(), request);
     return Napi::Number::New(info.Env(), double(request));
   });

@@ -19,7 +19,7 @@ class Task final : public Source, public std::enable_shared_from_this<Task> {
   Task(uint64_t callback, std::function<void()> work, std::function<Napi::Value(Napi::Env)> result)
       : callback_(callback), work_(std::move(work)), result_(std::move(result)) {}
 
-  void run(Mailbox& mailbox) {
+  void run(Mailbox& mailbox) noexcept {
     try {
       work_();
     } catch (...) {
@@ -98,8 +98,9 @@ void run_task(Napi::Env env, Napi::Function callback, std::function<void()> work
   auto& environment = Environment::of(env);
   auto task =
       std::make_shared<Task>(environment.callbacks->keep(callback), std::move(work), std::move(result));
+  std::function<void()> job = [task, mailbox = environment.mailbox] { task->run(*mailbox); };
   environment.mailbox->hold(env);
-  environment.jobs->run([task, mailbox = environment.mailbox] { task->run(*mailbox); });
+  environment.jobs->run(std::move(job));
 }
 
 }  // namespace inhouse::addon

@@ -47,7 +47,8 @@ Napi::Function FileObject::define(Napi::Env env) {
   return DefineClass(
       env, "NativeFile",
       {InstanceMethod<&FileObject::summary>("summary"), InstanceMethod<&FileObject::metadata>("metadata"),
-       InstanceMethod<&FileObject::array>("array"), InstanceMethod<&FileObject::tensors>("tensors")});
+       InstanceMethod<&FileObject::array>("array"), InstanceMethod<&FileObject::tensors>("tensors"),
+       InstanceMethod<&FileObject::close>("close")});
 }
 
 Napi::Value FileObject::open(const Napi::CallbackInfo& info) {
@@ -70,9 +71,18 @@ Napi::Value FileObject::open(const Napi::CallbackInfo& info) {
   });
 }
 
+const std::shared_ptr<const GgufFile>& FileObject::opened() const {
+  if (!file_) throw Error(Code::disposed, "this file was closed");
+  return file_;
+}
+
 const GgufFile& FileObject::file() const {
-  if (!file_) throw Error(Code::disposed, "this object was not made by openFile");
-  return *file_;
+  return *opened();
+}
+
+Napi::Value FileObject::close(const Napi::CallbackInfo& info) {
+  file_.reset();
+  return info.Env().Undefined();
 }
 
 Napi::Value FileObject::summary(const Napi::CallbackInfo& info) {

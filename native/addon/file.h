@@ -18,6 +18,9 @@ class FileObject : public Napi::ObjectWrap<FileObject> {
   // openFile(path, overrides: {list: string[]}, callback(error, file))
   static Napi::Value open(const Napi::CallbackInfo& info);
 
+  // What a load reads from. Throws where this object was closed.
+  const std::shared_ptr<const GgufFile>& opened() const;
+
  private:
   // {path, version, alignment, fileBytes, metadataCount, tensorCount}
   Napi::Value summary(const Napi::CallbackInfo& info);
@@ -25,6 +28,8 @@ class FileObject : public Napi::ObjectWrap<FileObject> {
   Napi::Value metadata(const Napi::CallbackInfo& info);
   // array(entry, path): the array of an entry, or nested in it, as {type, count, bytes, offsets}
   Napi::Value array(const Napi::CallbackInfo& info);
+  // close(): frees the header; every other call then throws.
+  Napi::Value close(const Napi::CallbackInfo& info);
   // tensors(from, to): [{name, type, shape, part, offset, bytes}]
   Napi::Value tensors(const Napi::CallbackInfo& info);
 

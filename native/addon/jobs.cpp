@@ -50,10 +50,7 @@ std::shared_ptr<JobGroup> JobGroup::create() {
 }
 
 void JobGroup::run(std::function<void()> work) noexcept {
-  {
-    std::lock_guard lock(mutex_);
-    ++running_;
-  }
+  started();
   auto shared = std::shared_ptr<std::function<void()>>();
   try {
     shared = std::make_shared<std::function<void()>>(std::move(work));
@@ -76,6 +73,39 @@ void JobGroup::run(std::function<void()> work) noexcept {
   } catch (...) {
   }
   finished();
+}
+
+void JobGroup::retire(std::shared_ptr<void> object, std::shared_ptr<void> outlives) noexcept {
+  struct Parcel {
+    std::shared_ptr<void> object, outlives;
+    void open() noexcept {
+      object.reset();
+      outlives.reset();
+    }
+  };
+  if (!object) return;
+  started();
+  auto parcel = std::shared_ptr<Parcel>();
+  try {
+    parcel = std::make_shared<Parcel>();
+    parcel->object = std::move(object);
+    parcel->outlives = std::move(outlives);
+    std::thread([self = shared_from_this(), parcel] {
+      parcel->open();
+      self->finished();
+    }).detach();
+    return;
+  } catch (...) {
+  }
+  if (parcel) parcel->open();
+  object.reset();
+  outlives.reset();
+  finished();
+}
+
+void JobGroup::started() noexcept {
+  std::lock_guard lock(mutex_);
+  ++running_;
 }
 
 void JobGroup::finished() noexcept {

@@ -27,6 +27,10 @@ class JobGroup : public std::enable_shared_from_this<JobGroup> {
   // now.
   void run(std::function<void()> work) noexcept;
 
+  // Lets go of `object` on a thread of its own, and then of what must outlive it: here and now where no
+  // thread can be had.
+  void retire(std::shared_ptr<void> object, std::shared_ptr<void> outlives = nullptr) noexcept;
+
   // To be stopped with the group; at once if that has happened already.
   void add(const std::shared_ptr<Stoppable>& stoppable);
 
@@ -34,6 +38,7 @@ class JobGroup : public std::enable_shared_from_this<JobGroup> {
   void stop_and_wait() noexcept;
 
  private:
+  void started() noexcept;
   void finished() noexcept;
 
   std::mutex mutex_;

@@ -13,10 +13,10 @@ constexpr uint64_t kProgressStep = uint64_t{1} << 20;
 
 Load::~Load() {
   // Dropped before it was delivered: the weights are not freed on whichever thread this is.
-  if (model_) jobs_->run([model = std::move(model_)]() mutable { model.reset(); });
+  jobs_->retire(std::move(model_));
 }
 
-void Load::run(const ModelOptions& options) {
+void Load::run(const ModelOptions& options) noexcept {
   std::shared_ptr<Model> model;
   std::optional<Error> error;
   try {

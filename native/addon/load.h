@@ -23,7 +23,7 @@ class Load final : public Source, public Stoppable, public std::enable_shared_fr
   ~Load() override;
 
   // On the load's own thread.
-  void run(const ModelOptions& options);
+  void run(const ModelOptions& options) noexcept;
   void stop() noexcept override { cancelled_ = true; }
   void deliver(Napi::Env env) override;
 

@@ -24,11 +24,13 @@ std::shared_ptr<Mailbox> Mailbox::create(Napi::Env env) {
   return mailbox;
 }
 
-void Mailbox::post(std::shared_ptr<Source> source) {
+void Mailbox::post(std::shared_ptr<Source> source) noexcept {
   // The call is made under the lock: `close` takes it too, before Node deletes the function.
   std::lock_guard lock(mutex_);
   if (function_ == nullptr) return;
-  queue_.push_back(std::move(source));
+  Source* const added = source.get();
+  (last_ == nullptr ? first_ : last_->next_) = std::move(source);
+  last_ = added;
   if (scheduled_) return;
   scheduled_ = true;
   napi_call_threadsafe_function(function_, nullptr, napi_tsfn_nonblocking);
@@ -42,26 +44,31 @@ void Mailbox::release(Napi::Env env) {
   if (--holds_ == 0 && function_ != nullptr) napi_unref_threadsafe_function(env, function_);
 }
 
-void Mailbox::close() {
-  std::vector<std::shared_ptr<Source>> dropped;
+std::shared_ptr<Source> Mailbox::take_all() {
   std::lock_guard lock(mutex_);
-  function_ = nullptr;
-  dropped.swap(queue_);
+  last_ = nullptr;
+  scheduled_ = false;
+  return std::move(first_);
+}
+
+void Mailbox::close() {
+  {
+    std::lock_guard lock(mutex_);
+    function_ = nullptr;
+  }
+  // One after the other, not each by the one before it: the queue may be long.
+  for (auto source = take_all(); source;) source = std::move(source->next_);
 }
 
 void Mailbox::drain(Napi::Env env) {
-  std::vector<std::shared_ptr<Source>> ready;
-  {
-    std::lock_guard lock(mutex_);
-    ready.swap(queue_);
-    scheduled_ = false;
-  }
-  for (const auto& source : ready) {
+  for (auto source = take_all(); source;) {
+    const auto next = std::move(source->next_);  // once it speaks, the source may queue anew
     try {
       Napi::HandleScope scope(env);
       source->deliver(env);
     } catch (...) {  // an environment that is being torn down refuses all calls
     }
+    source = next;
   }
 }
 

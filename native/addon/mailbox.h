@@ -8,7 +8,6 @@
 
 #include <memory>
 #include <mutex>
-#include <vector>
 
 namespace inhouse::addon {
 
@@ -17,6 +16,10 @@ class Source {
   virtual ~Source() = default;
   // On the JavaScript thread, in a handle scope.
   virtual void deliver(Napi::Env env) = 0;
+
+ private:
+  friend class Mailbox;
+  std::shared_ptr<Source> next_;  // in the mailbox's queue
 };
 
 class Mailbox {
@@ -24,8 +27,8 @@ class Mailbox {
   // Does not keep the event loop alive until `hold` is called.
   static std::shared_ptr<Mailbox> create(Napi::Env env);
 
-  // From any thread. Dropped silently once closed.
-  void post(std::shared_ptr<Source> source);
+  // From any thread; not while the source is queued. Dropped silently once closed. Takes no memory of ours.
+  void post(std::shared_ptr<Source> source) noexcept;
 
   // JavaScript thread only: the loop stays alive while holds outnumber releases.
   void hold(Napi::Env env);
@@ -36,10 +39,12 @@ class Mailbox {
 
  private:
   void drain(Napi::Env env);
+  std::shared_ptr<Source> take_all();  // the first; each holds the next
 
   std::mutex mutex_;
   napi_threadsafe_function function_ = nullptr;  // null once closed
-  std::vector<std::shared_ptr<Source>> queue_;
+  std::shared_ptr<Source> first_;
+  Source* last_ = nullptr;
   bool scheduled_ = false;
   int holds_ = 0;
 };

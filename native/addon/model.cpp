@@ -5,6 +5,7 @@
 #include "native/addon/arguments.h"
 #include "native/addon/engine.h"
 #include "native/addon/environment.h"
+#include "native/addon/file.h"
 #include "native/addon/load.h"
 #include "native/addon/session.h"
 
@@ -21,15 +22,14 @@ Napi::Value cancel_function(Napi::Env env, const std::shared_ptr<Load>& load) {
       "cancelLoad");
 }
 
-ModelOptions read_model_options(Napi::Object object) {
+ModelOptions read_model_options(std::shared_ptr<const GgufFile> file, Napi::Object object) {
   ModelOptions options;
-  options.path = string_field(object, "path");
-  options.overrides = strings_field(object, "overrides");
+  options.file = std::move(file);
   const std::string device = string_field(object, "device");
   if (device != "cpu" && device != "reference")
     throw Error(Code::invalid_argument, "device must be \"cpu\" or \"reference\"");
   options.device = device == "cpu" ? Device::cpu : Device::reference;
-  options.cpu.threads = int32_t(integer_field(object, "threads", 0, 1024));
+  options.cpu.threads = int32_t(integer_field(object, "threads", 0, 512));
   options.cpu.instruction_set = string_field(object, "instructionSet");
   options.cpu.repack = bool_field(object, "repack");
   options.cpu.lock_memory = bool_field(object, "lockMemory");
@@ -75,7 +75,7 @@ ModelObject::ModelObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<ModelObject>(info), jobs_(Environment::of(info.Env()).jobs) {}
 
 ModelObject::~ModelObject() {
-  if (model_) jobs_->run([model = std::move(model_)]() mutable { model.reset(); });
+  jobs_->retire(std::move(model_));
 }
 
 Napi::Function ModelObject::define(Napi::Env env) {
@@ -89,16 +89,24 @@ Napi::Value ModelObject::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Napi::Env env = info.Env();
     auto& environment = Environment::of(env);
-    const ModelOptions options = read_model_options(object_argument(info, 0));
-    const Napi::Function on_progress = function_argument(info, 1);
-    const Napi::Function on_end = function_argument(info, 2);
+    const Napi::Object file = object_argument(info, 0);
+    if (!file.InstanceOf(environment.file_class.Value()))
+      throw Error(Code::invalid_argument, "the file must be one that openFile gave");
+    ModelOptions options = read_model_options(FileObject::Unwrap(file)->opened(), object_argument(info, 1));
+    const Napi::Function on_progress = function_argument(info, 2);
+    const Napi::Function on_end = function_argument(info, 3);
     const auto load =
         std::make_shared<Load>(environment.mailbox, environment.jobs,
                                environment.callbacks->keep(on_progress), environment.callbacks->keep(on_end));
     environment.jobs->add(load);
+    const Napi::Value cancel = cancel_function(env, load);
+    std::function<void()> work = [load, options = std::move(options)]() mutable {
+      load->run(options);
+      options.file.reset();
+    };
     environment.mailbox->hold(env);
-    environment.jobs->run([load, options] { load->run(options); });
-    return cancel_function(env, load);
+    environment.jobs->run(std::move(work));
+    return cancel;
   });
 }
 
@@ -148,7 +156,7 @@ Napi::Value ModelObject::create_engine(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelObject::release(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    if (model_) jobs_->run([model = std::move(model_)]() mutable { model.reset(); });
+    jobs_->retire(std::move(model_));
     return info.Env().Undefined();
   });
 }

@@ -16,7 +16,8 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   explicit ModelObject(const Napi::CallbackInfo& info);
   ~ModelObject() override;
 
-  // loadModel(options, onProgress(loaded bytes), onEnd(error, model)) → a function that cancels the load
+  // loadModel(file, options, onProgress(loaded bytes), onEnd(error, model)) → a function that cancels the
+  // load
   static Napi::Value load(const Napi::CallbackInfo& info);
 
  private:

@@ -5,9 +5,13 @@
 
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
+#include "native/engine/breakers.h"
 
 namespace inhouse::addon {
 namespace {
+
+// Lists of DRY breakers whose tokens are kept for the next request; most programs use one.
+constexpr size_t kKeptBreakers = 8;
 
 bool is_evaluate(const Event& event) {
   return !event.token_logprobs.empty() || !event.rows.empty();
@@ -92,49 +96,69 @@ std::shared_ptr<Engine> Session::take_engine() {
 }
 
 void Session::stop() noexcept {
-  auto engine = take_engine();
   // The session comes along: the sink must outlive the engine.
-  if (engine)
-    jobs_->run([self = shared_from_this(), engine = std::move(engine)]() mutable { engine.reset(); });
+  jobs_->retire(take_engine(), shared_from_this());
 }
 
 void Session::on_events(std::vector<Event>&& events) {
-  try {
-    {
-      std::lock_guard lock(mutex_);
-      for (Event& event : events) {
-        const auto same = is_evaluate(event)
-                              ? pending_.end()
-                              : std::find_if(pending_.begin(), pending_.end(), [&](const Event& other) {
-                                  return other.request == event.request && !is_evaluate(other);
-                                });
-        if (same == pending_.end())
-          pending_.push_back(std::move(event));
-        else
-          merge(*same, std::move(event));
-      }
-      if (posted_ || pending_.empty()) return;
-      posted_ = true;
+  {
+    std::lock_guard lock(mutex_);
+    try {
+      for (Event& event : events) keep(std::move(event));
+    } catch (...) {
+      lost_ = true;
     }
-    mailbox_->post(shared_from_this());
-  } catch (...) {  // out of memory for a few bytes; nothing can be said to anyone
+    if (posted_ || (pending_.empty() && !lost_)) return;
+    posted_ = true;
   }
+  mailbox_->post(shared_from_this());
+}
+
+void Session::keep(Event&& event) {
+  const bool mergeable = !is_evaluate(event);
+  const uint64_t request = event.request;
+  const auto found = mergeable ? merged_.find(request) : merged_.end();
+  if (found != merged_.end()) return merge(pending_[found->second], std::move(event));
+  pending_.push_back(std::move(event));
+  if (mergeable) merged_.emplace(request, pending_.size() - 1);
 }
 
 void Session::deliver(Napi::Env env) {
   auto& environment = Environment::of(env);
   std::vector<Event> events;
+  bool lost = false;
   {
     std::lock_guard lock(mutex_);
     posted_ = false;
     events.swap(pending_);
+    merged_.clear();
+    std::swap(lost, lost_);
   }
   auto batch = Napi::Array::New(env, events.size());
-  for (uint32_t i = 0; i < events.size(); ++i) {
-    batch[i] = event_value(env, events[i]);
-    if (events[i].finish != FinishReason::none && open_.erase(events[i].request) != 0) mailbox_->release(env);
+  uint32_t count = 0;
+  for (Event& event : events) {
+    batch[count++] = event_value(env, event);
+    if (event.finish != FinishReason::none && open_.erase(event.request) != 0) mailbox_->release(env);
+  }
+  // Events did not fit into memory, and nobody knows whose: every request ends with an error.
+  while (lost && !open_.empty()) {
+    Event event;
+    event.request = *open_.begin();
+    event.finish = FinishReason::error;
+    event.error = Error(Code::out_of_memory, "out of memory");
+    batch[count++] = event_value(env, event);
+    open_.erase(open_.begin());
+    mailbox_->release(env);
+    cancel(event.request);
   }
   environment.callbacks->call(env, on_events_, {batch});
+}
+
+void Session::cancel(uint64_t request) {
+  try {
+    engine()->cancel(request);
+  } catch (...) {  // there is no engine any more
+  }
 }
 
 Napi::Value Session::event_value(Napi::Env env, Event& event) {
@@ -174,6 +198,17 @@ Napi::Value Session::rows(Napi::Env env, uint64_t request, size_t from, size_t c
   if (from > have || count > have - from) throw Error(Code::invalid_argument, "rows outside the event");
   return float32_array(env, found == rows_.end() ? nullptr : found->second.data() + from * width,
                        count * width);
+}
+
+const std::vector<int32_t>& Session::tokens_containing(const std::vector<std::string>& breakers) {
+  const auto same = [&](const auto& entry) { return entry.first == breakers; };
+  auto found = std::find_if(breaker_tokens_.begin(), breaker_tokens_.end(), same);
+  if (found == breaker_tokens_.end()) {
+    auto tokens = inhouse::tokens_containing(engine()->vocabulary(), breakers);
+    if (breaker_tokens_.size() == kKeptBreakers) breaker_tokens_.erase(breaker_tokens_.begin());
+    found = breaker_tokens_.emplace(breaker_tokens_.end(), breakers, std::move(tokens));
+  }
+  return found->second;
 }
 
 void Session::drop_rows(uint64_t request) {

@@ -7,7 +7,10 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "native/addon/jobs.h"
@@ -49,7 +52,12 @@ class Session final : public EventSink,
   Napi::Value rows(Napi::Env env, uint64_t request, size_t from, size_t count);
   void drop_rows(uint64_t request);
 
+  // JavaScript thread: the tokens whose text contains one of these, of which the last few answers are kept.
+  const std::vector<int32_t>& tokens_containing(const std::vector<std::string>& breakers);
+
  private:
+  void keep(Event&& event);  // with the lock
+  void cancel(uint64_t request);
   Napi::Value event_value(Napi::Env env, Event& event);
 
   const std::shared_ptr<Mailbox> mailbox_;
@@ -61,11 +69,14 @@ class Session final : public EventSink,
   std::shared_ptr<Engine> engine_;
   bool stopped_ = false;
   bool posted_ = false;
+  bool lost_ = false;  // an event did not fit into memory
   std::vector<Event> pending_;
+  std::unordered_map<uint64_t, size_t> merged_;  // by request: its event among the pending ones
 
   // JavaScript thread only.
   std::unordered_set<uint64_t> open_;
   std::unordered_map<uint64_t, std::vector<float>> rows_;
+  std::vector<std::pair<std::vector<std::string>, std::vector<int32_t>>> breaker_tokens_;
 };
 
 }  // namespace inhouse::addon

@@ -13,7 +13,9 @@ const char* code_name(Code code) {
   return "ERR_INHOUSE_INTERNAL";
 }
 
-Error describe_current_exception() {
+namespace {
+
+Error describe() {
   try {
     throw;
   } catch (const Error& e) {
@@ -25,6 +27,16 @@ Error describe_current_exception() {
     return Error(Code::internal, e.what());
   } catch (...) {
     return Error(Code::internal, "unknown exception");
+  }
+}
+
+}  // namespace
+
+Error describe_current_exception() noexcept {
+  try {
+    return describe();
+  } catch (...) {  // the description did not fit into memory; this one fits into the string itself
+    return Error(Code::out_of_memory, "out of memory");
   }
 }
 

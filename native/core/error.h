@@ -61,7 +61,7 @@ class Error : public std::exception {
 };
 
 // An Error for the exception being handled: an Error as it is, bad_alloc as out_of_memory, others as
-// internal. For use inside a catch block.
-Error describe_current_exception();
+// internal. For use inside a catch block. Needs no memory where there is none.
+Error describe_current_exception() noexcept;
 
 }  // namespace inhouse

@@ -86,6 +86,8 @@ class EngineThread final : public Engine {
   void cancel(uint64_t request) override { post(cancelled_, request); }
   void acknowledge(uint64_t request) override { post(acknowledged_, request); }
 
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
+
   EngineInfo info() const override {
     return {options_.context_length, options_.max_concurrent, options_.max_queue, options_.max_batch_tokens,
             *options_.kv_type_k,     *options_.kv_type_v,     cache_.bytes(),     forward_.bytes()};
@@ -323,7 +325,7 @@ class EngineThread final : public Engine {
   }
 
   std::shared_ptr<Model> model_;
-  Vocabulary vocabulary_;
+  const Vocabulary vocabulary_;
   EngineOptions options_;
   EventSink& sink_;
   KvCache cache_;

@@ -106,6 +106,8 @@ class Engine {
   // The receiver has taken an evaluate event; the next chunk may be computed.
   virtual void acknowledge(uint64_t request) = 0;
   virtual EngineInfo info() const = 0;
+  // Never changes; of any thread.
+  virtual const Vocabulary& vocabulary() const = 0;
 };
 
 }  // namespace inhouse

@@ -134,14 +134,18 @@ std::vector<float> read_rope_factors(Binder& binder, const GgufFile& file, int32
   return factors;
 }
 
+std::shared_ptr<const GgufFile> open_file(const ModelOptions& options) {
+  std::shared_ptr<GgufFile> file = GgufFile::open(options.path);
+  for (const std::string& assignment : options.overrides) file->override_metadata(assignment);
+  return file;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadControl& control) {
-  std::shared_ptr<GgufFile> file = GgufFile::open(options.path);
-  for (const std::string& assignment : options.overrides) file->override_metadata(assignment);
-
+  const std::shared_ptr<const GgufFile> file = options.file ? options.file : open_file(options);
   std::unique_ptr<Model> model(new Model);
-  model->file_ = file;
+  model->path_ = file->path();
   HyperParameters& hyper = model->hyper_;
   hyper = read_hyperparameters(*file);
   model->backend_ = make_backend(options);
@@ -177,9 +181,8 @@ uint64_t Model::weight_bytes() const {
 
 void Model::check_file() const {
   if (store_->damaged()) {
-    throw Error(
-        Code::file_changed,
-        file_->path() + " became shorter while it was in use; restore the file and load the model again");
+    throw Error(Code::file_changed,
+                path_ + " became shorter while it was in use; restore the file and load the model again");
   }
 }
 

@@ -15,6 +15,7 @@ namespace inhouse {
 enum class Device : uint8_t { cpu, reference };
 
 struct ModelOptions {
+  std::shared_ptr<const GgufFile> file;  // open already, with its overrides; then the next two are not used
   std::string path;
   std::vector<std::string> overrides;  // "key=value" metadata overrides
   Device device = Device::cpu;
@@ -51,7 +52,6 @@ class Model {
   static std::unique_ptr<Model> load(const ModelOptions& options, const LoadControl& control);
   ~Model();
 
-  const GgufFile& file() const { return *file_; }
   const HyperParameters& hyper() const { return hyper_; }
   Backend& backend() const { return *backend_; }
   uint64_t parameters() const { return parameters_; }  // elements of all tensors
@@ -65,7 +65,7 @@ class Model {
 
  private:
   Model() = default;
-  std::shared_ptr<GgufFile> file_;
+  std::string path_;
   HyperParameters hyper_;
   std::unique_ptr<Backend> backend_;
   std::shared_ptr<WeightStore> store_;
