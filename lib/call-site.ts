@@ -6,9 +6,11 @@ import type { NativeError } from "./native.js";
 export class CallSite {
   readonly #holder: { stack?: string } = {};
 
-  /** `above`: the public function; frames from it down are left out. */
-  constructor(above: (...args: never[]) => unknown) {
-    Error.captureStackTrace(this.#holder, above);
+  /** The public function that was called, or the object and the name of its method; its own frames are left out. */
+  constructor(...called: [(...args: never[]) => unknown] | [owner: object, method: string]) {
+    const [owner, method] = called;
+    const above = method === undefined ? owner : (owner as Record<string, unknown>)[method];
+    Error.captureStackTrace(this.#holder, above as () => unknown);
   }
 
   /** An error with the caller's stack. */

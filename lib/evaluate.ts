@@ -24,11 +24,14 @@ export function tokenIds(call: string, tokens: unknown): Int32Array {
   for (let i = 0; i < ids.length; i++) {
     const id = list[i];
     if (typeof id !== "number" || (id | 0) !== id || id < 0) {
-      throw invalidArgument(`${call}: token ${i} is ${show(id)}; expected a token id (a whole number from 0)`);
+      throw invalidArgument(
+        `${call}: token ${i} is ${show(id)}; expected a token id (a whole number from 0)`,
+      );
     }
     ids[i] = id;
   }
-  if (ids.length === 0) throw invalidArgument(`${call}: the tokens are empty; expected at least one token id`);
+  if (ids.length === 0)
+    throw invalidArgument(`${call}: the tokens are empty; expected at least one token id`);
   return ids;
 }
 
@@ -71,7 +74,10 @@ class Evaluation extends AsyncResource implements Receiver {
 
   start(ids: Int32Array): void {
     const { signal, onRows } = this.options;
-    if (signal?.aborted) return this.#fail(signal.reason);
+    if (signal?.aborted) {
+      this.#fail(signal.reason);
+      return;
+    }
     try {
       this.#request = this.host.engine.submit(ids, { evaluate: true, evaluateRows: onRows !== undefined });
       this.host.requests.add(this.#request, this);
@@ -99,15 +105,14 @@ class Evaluation extends AsyncResource implements Receiver {
       if (tokenLogprobs && !this.#disposed) this.host.engine.acknowledge(event.request);
     } catch (error) {
       this.#cancel();
-      return this.#fail(error);
+      this.#fail(error);
+      return;
     }
-    if (finish === "none") return;
     if (finish === "error") {
       const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
-      return this.#fail(this.site.native(error));
-    }
-    if (finish === "cancelled") return this.lost();
-    this.#end(event);
+      this.#fail(this.site.native(error));
+    } else if (finish === "cancelled") this.lost();
+    else if (finish !== "none") this.#end(event);
   }
 
   async #handOut(first: number, rowCount: number): Promise<void> {

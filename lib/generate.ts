@@ -1,6 +1,6 @@
 // A generation: what `chat` and `complete` return.
 import { invalidArgument } from "./options.js";
-import { Run } from "./run.js";
+import type { Run } from "./run.js";
 import type { Delta, GenerationResult } from "./types.js";
 
 /**
@@ -63,8 +63,13 @@ class RunningGeneration implements Generation {
         pull: async (controller) => {
           for (;;) {
             const { done, value } = await deltas.next();
-            if (done === true) return controller.close();
-            if (value.text !== "") return controller.enqueue(value.text);
+            if (done === true) {
+              controller.close();
+              return;
+            }
+            if (value.text === "") continue;
+            controller.enqueue(value.text);
+            return;
           }
         },
         cancel: async () => {
@@ -91,9 +96,9 @@ class RunningGeneration implements Generation {
         run.close();
         return Promise.resolve({ done: true, value: undefined });
       },
-      throw: (reason: unknown) => {
+      throw: (reason: Error) => {
         run.close();
-        return Promise.reject(reason as Error);
+        return Promise.reject(reason);
       },
     };
   }

@@ -26,7 +26,8 @@ function overridesProblem(value: unknown): string | undefined {
   const expected = "an object from metadata key to string, finite number or boolean";
   if (typeof value !== "object" || value === null || Array.isArray(value)) return expected;
   for (const [key, item] of Object.entries(value)) {
-    if (key === "" || key.includes("=") || key.includes("\0")) return `${expected}; the key ${show(key)} is not one`;
+    if (key === "" || key.includes("=") || key.includes("\0"))
+      return `${expected}; the key ${show(key)} is not one`;
     const fits =
       typeof item === "boolean" ||
       (typeof item === "number" && Number.isFinite(item)) ||
@@ -69,7 +70,9 @@ export function filePath(call: string, file: unknown): string {
     }
   } else path = file;
   if (path === "" || path.includes("\0")) {
-    throw invalidArgument(`${call}: the file is ${show(path)}; expected a path without zero bytes, not empty`);
+    throw invalidArgument(
+      `${call}: the file is ${show(path)}; expected a path without zero bytes, not empty`,
+    );
   }
   return resolve(path);
 }

@@ -1,5 +1,7 @@
 // The steps of a load: the header, then weights and tokenizer side by side, then the engine. All native work runs on
 // threads of its own; a load that is aborted rejects at once and its threads end by themselves soon after.
+import { AsyncResource } from "node:async_hooks";
+
 import type { CallSite } from "./call-site.js";
 import { type ModelHeader, openHeader } from "./header.js";
 import type { ResolvedLoad } from "./load-options.js";
@@ -42,7 +44,7 @@ export function load(
     // From here on the engine alone holds the weights.
     nativeModel.release();
     if (stop.signal.aborted) {
-      made.dispose(() => {});
+      made.dispose(() => undefined);
       throw stop.signal.reason;
     }
     progress.finish();
@@ -66,13 +68,13 @@ function startWeights(
   stop: (reason: unknown) => void,
 ): Promise<NativeModel> {
   return new Promise<NativeModel>((resolve, reject) => {
-    const onProgress = (bytes: number): void => {
+    const onProgress = AsyncResource.bind((bytes: number): void => {
       try {
         if (!signal.aborted) progress.report(bytes);
       } catch (error) {
         stop(error);
       }
-    };
+    }, "InhouseLoad");
     const cancel = native().loadModel(options, onProgress, (error: NativeError | null, model) => {
       if (error) reject(signal.aborted ? (signal.reason as Error) : site.native(error));
       else if (signal.aborted) {

@@ -28,7 +28,11 @@ function flagOf(header: ModelHeader, key: string): boolean | undefined {
   throw wrong(key, value, "a bool");
 }
 
-function arrayOf(header: ModelHeader, key: string, types: readonly MetadataType[]): MetadataArray | undefined {
+function arrayOf(
+  header: ModelHeader,
+  key: string,
+  types: readonly MetadataType[],
+): MetadataArray | undefined {
   const value = header.metadata.get(key)?.value;
   if (value === undefined) return undefined;
   if (value instanceof MetadataArray && types.includes(value.type)) return value;
@@ -59,7 +63,10 @@ export function tokenizerData(header: ModelHeader): TokenizerData {
   }
   const tokens = stringsOf(header, key("tokens"));
   if (tokens === undefined) {
-    throw new InhouseError("ERR_INHOUSE_TOKENIZER_INVALID", `${header.path}: tokenizer.ggml.tokens is missing`);
+    throw new InhouseError(
+      "ERR_INHOUSE_TOKENIZER_INVALID",
+      `${header.path}: tokenizer.ggml.tokens is missing`,
+    );
   }
   const types = arrayOf(header, key("token_type"), ["i32", "u32"]);
   const scores = arrayOf(header, key("scores"), ["f32"]);

@@ -72,6 +72,7 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   /** @internal */ readonly running = new Set<Run>();
   /** @internal */ readonly sampling: RequestDefaults["sampling"];
   /** @internal */ readonly stopTokens: Int32Array;
+  /** @internal */ readonly vocabularySize: number;
   readonly #templateSource: string | undefined;
   #template: ChatTemplate | undefined;
   #breakers: { key: string; sequences: Int32Array[] } | undefined;
@@ -82,19 +83,20 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
     this.requests = loaded.requests;
     this.tokenizer = loaded.tokenizer;
     this.stopTokens = loaded.tokenizer.stopTokenIds;
+    this.vocabularySize = loaded.described.vocabularySize;
     try {
       this.sampling = samplingFromMetadata(loaded.header.metadata);
       this.#templateSource = textOf(loaded.header, "tokenizer.chat_template");
       this.info = infoOf(loaded, this.#templateSource !== undefined);
     } catch (error) {
-      this.engine.dispose(() => {});
+      this.engine.dispose(() => undefined);
       throw error;
     }
     Object.defineProperties(this, hidden);
   }
 
   chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
-    const site = new CallSite(LoadedModel.prototype.chat);
+    const site = new CallSite(this, "chat");
     this.#check("chat");
     const resolved = resolveRequest("chat", options, chatRules, this);
     const { template, templateVariables: variables, tools, addGenerationPrompt } = options;
@@ -104,16 +106,21 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   }
 
   complete(prompt: string | ArrayLike<number>, options: CompleteOptions = {}): Generation {
-    const site = new CallSite(LoadedModel.prototype.complete);
+    const site = new CallSite(this, "complete");
     this.#check("complete");
     const resolved = resolveRequest("complete", options, completeRules, this);
-    return this.#generate({ ...resolved, site, signal: options.signal, prompt: this.#prompt(prompt, options) });
+    return this.#generate({
+      ...resolved,
+      site,
+      signal: options.signal,
+      prompt: this.#prompt(prompt, options),
+    });
   }
 
   async evaluate(tokens: ArrayLike<number>, options: EvaluateOptions = {}): Promise<EvaluateResult> {
-    const site = new CallSite(LoadedModel.prototype.evaluate);
+    const site = new CallSite(this, "evaluate");
     this.#check("evaluate");
-    return evaluate(this, this.info.vocabularySize, tokens, options, site);
+    return evaluate(this, this.vocabularySize, tokens, options, site);
   }
 
   dispose(): Promise<void> {
@@ -130,7 +137,9 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
     const key = JSON.stringify(texts);
     if (this.#breakers?.key !== key) {
       const { tokenizer } = this;
-      const encode = (text: string): number[] => [...tokenizer.encode(text, { addBos: false, addEos: false })];
+      const encode = (text: string): number[] => [
+        ...tokenizer.encode(text, { addBos: false, addEos: false }),
+      ];
       const sequences = dryBreakerSequences(texts, tokenTexts(tokenizer), encode);
       this.#breakers = { key, sequences: sequences.map((sequence) => Int32Array.from(sequence)) };
     }
@@ -170,7 +179,10 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
   }
 
   /** Short texts are encoded at once, so that their generation is on its way when the call returns. */
-  #encoder(text: string, options: { special: boolean; addEos: boolean; addBos?: boolean }): RunInput["prompt"] {
+  #encoder(
+    text: string,
+    options: { special: boolean; addEos: boolean; addBos?: boolean },
+  ): RunInput["prompt"] {
     if (text.length <= 4096) return () => this.tokenizer.encode(text, options);
     return (signal) => this.tokenizer.encodeAsync(text, { ...options, signal });
   }
@@ -188,7 +200,7 @@ class LoadedModel implements Model, RunHost, RequestDefaults {
 
 // Fields that other files of this folder use; a model that is printed shows `info` alone.
 const hidden: PropertyDescriptorMap = Object.fromEntries(
-  ["engine", "requests", "running", "sampling", "stopTokens", "tokenizer"].map((name) => [
+  ["engine", "requests", "running", "sampling", "stopTokens", "vocabularySize", "tokenizer"].map((name) => [
     name,
     { enumerable: false, writable: false },
   ]),
@@ -201,7 +213,8 @@ function tokenText(tokenizer: Tokenizer, id: number | undefined): string | undef
 function* tokenTexts(tokenizer: Tokenizer): Generator<string> {
   const { bytes, offsets } = tokenizer.vocabulary();
   const decoder = new TextDecoder();
-  for (let id = 0; id < tokenizer.size; id++) yield decoder.decode(bytes.subarray(offsets[id], offsets[id + 1]));
+  for (let id = 0; id < tokenizer.size; id++)
+    yield decoder.decode(bytes.subarray(offsets[id], offsets[id + 1]));
 }
 
 function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean): ModelInfo {

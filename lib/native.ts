@@ -3,8 +3,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-import nodeGypBuild from "node-gyp-build";
-
 import { InhouseError, type InhouseErrorCode } from "./errors.js";
 
 /** An error as the addon passes it to callbacks; those it throws are Error objects with the same `code`. */
@@ -198,7 +196,9 @@ export function native(): NativeAddon {
 /** @internal Loads the addon of the package at `root`. */
 export function load(root: string): NativeAddon {
   try {
-    return nodeGypBuild(root) as NativeAddon;
+    // A literal require, which tools that trace a package's files understand.
+    // eslint-disable-next-line @typescript-eslint/no-require-imports
+    return (require("node-gyp-build") as (folder: string) => NativeAddon)(root);
   } catch (error) {
     throw new InhouseError("ERR_INHOUSE_NATIVE_LOAD", explain(root, error), { cause: error });
   }

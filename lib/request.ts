@@ -1,6 +1,6 @@
 // The options of one generation: their table, and their translation for the native core.
 import type { NativeSampling, NativeSpec } from "./native.js";
-import { checkOptions, type Rule, type Rules, show } from "./options.js";
+import { checkOptions, invalidArgument, type Rule, type Rules, show } from "./options.js";
 import { resolveSampling, type ResolvedSampling, samplingNames, type SamplingOptions } from "./sampling.js";
 import type { PromptOptions, RequestOptions, TemplateOptions } from "./types.js";
 
@@ -78,6 +78,7 @@ export type GenerateSpec = Extract<NativeSpec, { evaluate: false }>;
 export interface RequestDefaults {
   sampling: SamplingOptions;
   stopTokens: Int32Array;
+  vocabularySize: number;
   /** The token sequences of `dryBreakers`. */
   breakers(texts: readonly string[]): Int32Array[];
 }
@@ -92,6 +93,12 @@ export function resolveRequest(
   checkOptions(call, options, rules);
   const sampling = resolveSampling(options, defaults.sampling);
   const { stop = [], stopTokens = [], logprobs = false } = options;
+  const outside = stopTokens.find((id) => id >= defaults.vocabularySize);
+  if (outside !== undefined) {
+    throw invalidArgument(
+      `${call}: option 'stopTokens' has ${outside}; expected token ids below ${defaults.vocabularySize}`,
+    );
+  }
   const fromFile = options.ignoreStopTokens ? [] : defaults.stopTokens;
   return {
     seed: sampling.seed,

@@ -74,7 +74,7 @@ export class Run extends AsyncResource implements Receiver {
     this.ended = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
-    this.ended.catch(() => {});
+    this.ended.catch(() => undefined);
     host.running.add(this);
     const { signal } = input;
     if (signal?.aborted) {
@@ -94,7 +94,9 @@ export class Run extends AsyncResource implements Receiver {
     return new Promise((resolve, reject) => {
       const delta = this.#deltas.shift();
       if (delta) resolve({ done: false, value: delta });
-      else if (this.#failure && !this.#closed) reject(this.#failure.reason as Error);
+      // A signal's reason may be anything.
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+      else if (this.#failure && !this.#closed) reject(this.#failure.reason);
       else if (this.#over || this.#closed) resolve({ done: true, value: undefined });
       else this.#readers.push({ resolve, reject, through });
     });
@@ -236,7 +238,8 @@ export class Run extends AsyncResource implements Receiver {
   }
 
   #timings(usage: NativeUsage): Timings {
-    const perSecond = (tokens: number, ms: number): number => (ms > 0 && tokens > 0 ? (1000 * tokens) / ms : 0);
+    const perSecond = (tokens: number, ms: number): number =>
+      ms > 0 && tokens > 0 ? (1000 * tokens) / ms : 0;
     const encodeMs = this.#submitted > 0 ? this.#submitted - this.#called : 0;
     return {
       queueMs: encodeMs + usage.queueMs,

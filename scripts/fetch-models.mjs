@@ -21,6 +21,7 @@ export async function fetchModel(name) {
   if (model.licence.notice) console.error(model.licence.notice);
   let shown = "";
   const onProgress = ({ phase, loaded, total }) => {
+    if (phase === "verify") return;
     const percent = Math.floor((10 * loaded) / total) * 10;
     const line = `${model.name}: ${phase} ${percent}% of ${(total / 1e6).toFixed(0)} MB`;
     if (line !== shown) console.error(line);

@@ -84,6 +84,14 @@ describe("help and usage", () => {
     }
   });
 
+  test("docs/cli.md has every flag", async () => {
+    const docs = readFileSync(join(root, "docs/cli.md"), "utf8");
+    for (const name of ["run", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+      const { stdout } = await inhouse(...name.split(" "), "--help");
+      for (const [, flag] of stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)) expect(docs).toContain(flag);
+    }
+  });
+
   const wrong: [string, string[], string][] = [
     ["no command", [], "no command given"],
     ["unknown command", ["rum"], "did you mean run?"],
@@ -132,7 +140,8 @@ describe("help and usage", () => {
 });
 
 describe("run", () => {
-  const greedy = ["--temperature", "0", "--max-tokens", "20", ...onDevice];
+  // The reference device, whose greedy text is that of an independent implementation.
+  const greedy = ["--temperature", "0", "--max-tokens", "20", "--device", "reference"];
 
   test("--raw continues a text as the reference does", async () => {
     const { code, stdout, stderr } = await inhouse(
@@ -198,9 +207,9 @@ describe("run", () => {
       ...onDevice,
     ];
     const [a, b, c] = await Promise.all(["7", "7", "8"].map((seed) => inhouse(...args, "--seed", seed)));
-    expect(a!.stdout).toBe(b!.stdout);
-    expect(a!.stdout).not.toBe(c!.stdout);
-    expect(a!.stderr).toBe("");
+    expect(a.stdout).toBe(b.stdout);
+    expect(a.stdout).not.toBe(c.stdout);
+    expect(a.stderr).toBe("");
   });
 
   test("a template of one's own, stop texts and overrides", async () => {
@@ -296,6 +305,61 @@ describe("interruptions", () => {
   });
 });
 
+describe.skipIf(process.platform === "win32")("a conversation on a terminal", () => {
+  const python = join(root, "test/support/terminal.py");
+  function converse(steps: [string, string][], ...args: string[]): Promise<Ended> {
+    const command = [process.execPath, program, "run", model, "--temperature", "0", ...onDevice, ...args];
+    return end(
+      spawn("python3", [python, JSON.stringify(steps), ...command], { stdio: ["ignore", "pipe", "pipe"] }),
+    );
+  }
+
+  test("answers, remembers, clears, cancels and ends", async () => {
+    const steps: [string, string][] = [
+      ["> ", "What is the capital of France?\r"],
+      ["is Paris.", ""],
+      ["> ", "/clear\r"],
+      ["cleared", ""],
+      ["> ", "/nonsense\r"],
+      ["unknown command", ""],
+      ["> ", "/exit\r"],
+    ];
+    const { code, stdout } = await converse(steps, "--device", "reference", "--max-tokens", "20");
+    expect(code).toBe(0);
+    expect(stdout).toContain("The capital of France is Paris.");
+  });
+
+  test("Ctrl-C cancels an answer, not the conversation; Ctrl-D ends it", async () => {
+    const { code, stdout } = await converse(
+      [
+        ["> ", "Who are you?\r"],
+        ["I", "\x03"],
+        ["(cancelled)", ""],
+        ["> ", "\x04"],
+      ],
+      "--ignore-stop-tokens",
+    );
+    expect([code, stdout]).toEqual([0, expect.stringContaining("(cancelled)")]);
+  });
+
+  test("a second Ctrl-C at the prompt ends with 130", async () => {
+    const steps: [string, string][] = [
+      ["> ", "\x03"],
+      ["Ctrl-C again", ""],
+      ["> ", "\x03"],
+    ];
+    expect(await converse(steps)).toMatchObject({ code: 130 });
+  });
+
+  test("control characters of a model stay harmless", async () => {
+    const template = join(folder, "escape.jinja");
+    writeFileSync(template, "{{ raise_exception('\u001b]0;title\u0007\u009b2J') }}");
+    const { code, stdout } = await converse([["> ", "hello\r"]], "--template", template);
+    expect([code, stdout]).toEqual([1, expect.stringContaining("\u241b]0;title\u2407")]);
+    expect(stdout).not.toContain("\u001b]0;");
+  });
+});
+
 describe("inspect, bench, eval", () => {
   test("inspect tells what the file says", async () => {
     const text = await inhouse("inspect", model);
@@ -351,8 +415,8 @@ describe("inspect, bench, eval", () => {
     expect(statSync(out).size).toBe(10 * 49152 * 4);
     const file = readFileSync(out);
     const logprob = (row: number, token: number) => file.readFloatLE((row * 49152 + token) * 4);
-    const scored = [1, 2, 3, 4, 5, 6].map((at) => logprob(at - 1, tokens[at]!));
-    scored.push(logprob(7, tokens[1]!), logprob(8, tokens[2]!));
+    const scored = [1, 2, 3, 4, 5, 6].map((at) => logprob(at - 1, tokens[at]));
+    scored.push(logprob(7, tokens[1]), logprob(8, tokens[2]));
     const mean = -scored.reduce((sum, value) => sum + value, 0) / 8;
     expect(result.meanNegativeLogLikelihood).toBeCloseTo(mean, 5);
     expect(result.perplexity).toBeCloseTo(Math.exp(mean), 3);
@@ -366,7 +430,7 @@ describe("inspect, bench, eval", () => {
     const args = ["eval", "perplexity", model, "--file", path, "--json", ...onDevice];
     const windows = JSON.parse((await inhouse(...args, "--context", "32")).stdout) as Record<string, number>;
     expect(windows.contexts).toBe(Math.floor(120 / 32));
-    expect(windows.scoredTokens).toBe(windows.contexts! * 15);
+    expect(windows.scoredTokens).toBe(windows.contexts * 15);
     const whole = await inhouse(...args);
     expect(whole.stderr).toContain("less than one window of 512");
     expect(JSON.parse(whole.stdout)).toMatchObject({ contexts: 1 });

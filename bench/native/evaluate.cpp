@@ -89,9 +89,10 @@ int run(int argc, char** argv) {
       engine->acknowledge(id);
       if (done) {
         const Usage& usage = event.usage;
-        std::fprintf(stderr, "prompt %.1f tokens/s, decode %.1f tokens/s\n",
-                     usage.prompt_tokens / usage.prompt_ms * 1e3,
-                     usage.completion_tokens > 1 ? (usage.completion_tokens - 1) / usage.decode_ms * 1e3 : 0.0);
+        std::fprintf(
+            stderr, "prompt %.1f tokens/s, decode %.1f tokens/s\n",
+            usage.prompt_tokens / usage.prompt_ms * 1e3,
+            usage.completion_tokens > 1 ? (usage.completion_tokens - 1) / usage.decode_ms * 1e3 : 0.0);
       }
     }
   }

@@ -1,5 +1,4 @@
-import { type Environment, Interpreter } from "./jinja.js";
-
+import { type Environment, type ForNode, Interpreter, type Node } from "./jinja.js";
 import { limitError, templateLimits } from "./limits.js";
 import {
   childScope,
@@ -16,50 +15,20 @@ import {
   makeMap,
   makeString,
   makeUndefined,
+  strip,
   type StringValue,
   type Value,
 } from "./values.js";
 
-interface Node {
-  type: string;
-  value?: unknown;
-  operator?: { value: string };
-  left?: Node;
-  right?: Node;
-  object?: Node;
-  property?: Node;
-  callee?: Node;
-  args?: Node[];
-  assignee?: Node;
-}
-interface ForNode extends Node {
-  loopvar: Node;
-  iterable: Node & { lhs?: Node; test?: Node };
-  body: Node[];
-  defaultBlock: Node[];
-}
-
-/** The engine's methods that this class takes over. They are private in its types, so its version is pinned. */
-interface Engine {
-  evaluate(node: Node | undefined, scope: Environment): Value;
-  evaluateBlock(nodes: Node[], scope: Environment): Value;
-  evaluateBinaryExpression(node: Node, scope: Environment): Value;
-  evaluateIdentifier(node: Node, scope: Environment): Value;
-  evaluateMemberExpression(node: Node, scope: Environment): Value;
-  evaluateArguments(nodes: Node[], scope: Environment): [Value[], Map<string, Value>];
-  evaluateFor(node: ForNode, scope: Environment): Value;
-  evaluateSet(node: Node, scope: Environment): Value;
-  applyFilter(operand: Value, filter: Node, scope: Environment): Value;
-}
-const BaseInterpreter = Interpreter as unknown as new (scope: Environment) => Engine;
-
 /** Nodes whose results are new values, and not other nodes' results handed on. */
 const producers = new Set(["BinaryExpression", "CallExpression", "FilterExpression", "CallStatement"]);
 /** Thrown by `{% break %}` and `{% continue %}`, caught by the loop around them. */
-class LoopControl {
+class LoopControl extends Error {
   /** What the iteration printed before it was left. */
   text = "";
-  constructor(readonly type: "Break" | "Continue") {}
+  constructor(readonly type: "Break" | "Continue") {
+    super(`${type} outside of a loop`);
+  }
 }
 
 /** A node that stands for a value which has been computed already. */
@@ -71,7 +40,7 @@ const statements = new Set(["Set", "Macro", "Comment"]);
  * The template engine with two additions: every value it makes is measured against the limits before the next is
  * made from it, and a few places where it leaves Python's jinja2 follow jinja2.
  */
-export class BoundedInterpreter extends BaseInterpreter {
+export class BoundedInterpreter extends Interpreter {
   #steps = 0;
   #produced = 0;
   readonly #limit: number;
@@ -194,7 +163,7 @@ export class BoundedInterpreter extends BaseInterpreter {
         ["last", makeBoolean(i === items.length - 1)],
         ["length", makeInteger(items.length)],
       ]);
-      inner.setVariable("loop", loop as never);
+      inner.setVariable("loop", loop);
       if (i > 0) loop.value.set("previtem", items[i - 1]!);
       if (i + 1 < items.length) loop.value.set("nextitem", items[i + 1]!);
       loop.value.set(
@@ -330,22 +299,12 @@ export class BoundedInterpreter extends BaseInterpreter {
 
 function bindLoopVariables(target: Node, item: Value, scope: Environment): void {
   if (target.type !== "TupleLiteral") {
-    scope.setVariable(target.value as string, item as never);
+    scope.setVariable(target.value as string, item);
     return;
   }
   const names = target.value as Node[];
   if (!isList(item) || item.value.length !== names.length) {
     throw new Error(`Cannot unpack ${item.type} into ${names.length} loop variables`);
   }
-  for (const [i, name] of names.entries()) scope.setVariable(name.value as string, item.value[i] as never);
-}
-
-/** Python's `str.strip` and its one-sided forms, with the characters to remove. */
-function strip(text: string, characters: string | undefined, side: string): string {
-  if (characters === undefined) return text.trim();
-  let start = 0;
-  let end = text.length;
-  if (side !== "rstrip") while (start < end && characters.includes(text[start]!)) ++start;
-  if (side !== "lstrip") while (end > start && characters.includes(text[end - 1]!)) --end;
-  return text.slice(start, end);
+  for (const [i, name] of names.entries()) scope.setVariable(name.value as string, item.value[i]!);
 }

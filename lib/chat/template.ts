@@ -1,4 +1,4 @@
-import { Environment, parse, type Program, tokenize } from "./jinja.js";
+import { Environment, parse, type Node, tokenize } from "./jinja.js";
 
 import { InhouseError } from "../errors.js";
 import { BoundedInterpreter } from "./interpreter.js";
@@ -34,7 +34,7 @@ class Refusal extends Error {}
 export class ChatTemplate {
   readonly source: string;
   readonly #tokens: TemplateTokens;
-  #program: Program | undefined;
+  #program: Node | undefined;
 
   /** Throws ERR_INHOUSE_TEMPLATE_MISSING without a source, ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long. */
   constructor(source: string | undefined, tokens: TemplateTokens = {}) {

@@ -43,7 +43,7 @@ export const makeUndefined = (): Value => new UndefinedClass(undefined);
 
 /** An empty scope inside another; the engine's own constructor fills each with functions that the outermost has. */
 export function childScope(parent: Environment): Environment {
-  const scope = Object.create(Environment.prototype) as Environment;
+  const scope = Object.create(Environment.prototype as object) as Environment;
   return Object.assign(scope, { parent, variables: new Map(), tests: parent.tests });
 }
 
@@ -56,7 +56,7 @@ export const isNamespace = (value: Value | undefined): value is MapValue => valu
 
 function quote(text: string): string {
   const mark = text.includes("'") && !text.includes('"') ? '"' : "'";
-  // eslint-disable-next-line no-control-regex -- control characters are what has to be escaped
+
   const body = text.replace(/[\\'"\u0000-\u001f\u007f-\u00a0\u00ad]/g, (char) => {
     if (char === "\\") return "\\\\";
     if (char === "'" || char === '"') return char === mark ? `\\${char}` : char;
@@ -89,7 +89,7 @@ export function display(value: Value): string {
     case "UndefinedValue":
       return "";
     default:
-      return String(value);
+      return (value as { toString(): string }).toString();
   }
 }
 
@@ -110,4 +110,14 @@ export function equal(left: Value, right: Value): boolean {
     });
   }
   return left.type === right.type && left.value === right.value;
+}
+
+/** Python's `str.strip` and its one-sided forms, with the characters to remove. */
+export function strip(text: string, characters: string | undefined, side: string): string {
+  if (characters === undefined) return text.trim();
+  let start = 0;
+  let end = text.length;
+  if (side !== "rstrip") while (start < end && characters.includes(text[start]!)) ++start;
+  if (side !== "lstrip") while (end > start && characters.includes(text[end - 1]!)) --end;
+  return text.slice(start, end);
 }

@@ -132,7 +132,10 @@ class Lines {
   }
 
   #interrupt(): void {
-    if (this.onInterrupt) return this.onInterrupt();
+    if (this.onInterrupt) {
+      this.onInterrupt();
+      return;
+    }
     if (this.#readline.line === "" && this.#pending === "") this.#interrupts += 1;
     if (this.#interrupts > 1) {
       this.#failure = new Interrupted();

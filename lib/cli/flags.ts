@@ -55,7 +55,7 @@ export function parseFlags<F extends Flags>(args: readonly string[], flags: F): 
     const { key, flag } = byName.get(name)!;
     values[key] = Array.isArray(given) ? parseTexts(flag, given as string[]) : given;
   }
-  return { values: values as Values<F>, positionals: parsed.positionals };
+  return { values: values, positionals: parsed.positionals };
 }
 
 function parseTexts(flag: Flag, texts: string[]): unknown {
@@ -88,7 +88,7 @@ function joinNegatives(args: readonly string[], byName: ReadonlyMap<string, { fl
 function explain(error: NodeJS.ErrnoException, names: string[]): unknown {
   if (!error.code?.startsWith("ERR_PARSE_ARGS")) return error;
   const unknown = /Unknown option '(-[^']*)'/.exec(error.message)?.[1];
-  if (unknown === undefined) return new UsageError(error.message.split(". ")[0]!);
+  if (unknown === undefined) return new UsageError(error.message.split(". ")[0]);
   const near = unknown.startsWith("--") ? nearest(unknown.slice(2), names) : undefined;
   const hint = near === undefined ? "" : `; did you mean --${near}?`;
   return new UsageError(`unknown flag ${unknown}${hint} (a text that begins with a dash goes after --)`);

@@ -40,7 +40,10 @@ async function main(args: readonly string[]): Promise<void> {
   };
   stdout.onGone(() => controller.abort(new ReaderGone()));
   process.on("SIGINT", () => {
-    if (shell.onInterrupt) return shell.onInterrupt();
+    if (shell.onInterrupt) {
+      shell.onInterrupt();
+      return;
+    }
     if (controller.signal.aborted) {
       // The second Ctrl-C does what it would have done without us.
       process.removeAllListeners("SIGINT");

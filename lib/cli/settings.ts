@@ -58,7 +58,12 @@ export const loadFlags = {
     "contextLength",
     "Tokens of prompt and answer (default: as trained, at most 8192).",
   ),
-  kvType: choice("kv-type", "TYPE", kvTypes, "Type of the key/value cache (default: f16)."),
+  kvType: choice(
+    "kv-type",
+    "TYPE",
+    kvTypes,
+    "Type of the key/value cache (default: f16; f32 on the reference device).",
+  ),
   kvTypeK: choice("kv-type-k", "TYPE", kvTypes, "Type of cached keys alone."),
   kvTypeV: choice("kv-type-v", "TYPE", kvTypes, "Type of cached values alone."),
   instructionSet: {
@@ -90,7 +95,7 @@ export function loadOptions(values: Values<typeof loadFlags>): LoadOptions {
   );
   if (kv.k !== undefined || kv.v !== undefined) options.kvType = kv;
   if (noRepack === true) options.repack = false;
-  return options as LoadOptions;
+  return options;
 }
 
 const maxInt = 2 ** 31 - 1;
@@ -141,5 +146,5 @@ export function generateOptions(values: Readonly<Record<string, unknown>>): Gene
   const names = [...Object.keys(requestFlags), ...Object.keys(samplingFlags)];
   return Object.fromEntries(
     names.flatMap((name) => (values[name] === undefined ? [] : [[name, values[name]]])),
-  ) as GenerateOptions;
+  );
 }

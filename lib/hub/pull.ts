@@ -50,10 +50,15 @@ export async function pull(model: string | KnownModel, options: PullOptions = {}
   const folder = options.folder ?? storeFolder();
   const target = join(folder, known.file);
   options.signal?.throwIfAborted();
-  await mkdir(folder, { recursive: true });
   const report = progressReporter(known, options.onProgress);
   const work = () => pullLocked(known, folder, target, report, options.signal);
-  return withLock(`${target}.lock`, work, { signal: options.signal, onWait: () => report("wait", 0, 0) });
+  try {
+    await mkdir(folder, { recursive: true });
+    const waiting = { signal: options.signal, onWait: () => report("wait", 0, 0) };
+    return await withLock(`${target}.lock`, work, waiting);
+  } catch (error) {
+    throw explainSystemError(error, folder);
+  }
 }
 
 type Report = (phase: PullProgress["phase"], loaded: number, part: number) => void;
@@ -91,8 +96,6 @@ async function pullLocked(
       await rm(partialPath, { force: true }); // its parts were right: there is nothing to resume from
       throw error;
     });
-  } catch (error) {
-    throw explainSystemError(error, folder);
   } finally {
     await file.close();
   }
@@ -194,10 +197,10 @@ async function folderSize(folder: string): Promise<number> {
 
 /** A full disk and the like, as an error of this package. */
 function explainSystemError(error: unknown, folder: string): unknown {
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
   if (
     InhouseError.is(error) ||
-    !["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO"].includes(code ?? "")
+    !["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST"].includes(code ?? "")
   ) {
     return error;
   }

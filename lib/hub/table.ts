@@ -104,7 +104,7 @@ export const knownModels: readonly KnownModel[] = [
   },
   {
     name: "qwen2.5-coder:1.5b",
-    title: "Qwen2.5 Coder 1.5B Instruct, Q4_K_M: code and chat, 29 languages",
+    title: "Qwen2.5 Coder 1.5B Instruct, Q4_K_M: code and chat",
     licence: { name: "Apache-2.0" },
     file: "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M.gguf",
     size: 1_117_320_768,

@@ -96,8 +96,7 @@ export class BytePairEncoder {
         else if (short) this.mergeShort(bytes, at, stop, out);
         else {
           const run = new BytePairRun(byteTokens(bytes, at, stop, this.byteIds), this.merges);
-          yield* run.run();
-          run.collect(out);
+          yield* run.run(out);
         }
         if (short) cache.put(bytes, at, stop, hash, out, from);
         work += 8;
@@ -163,11 +162,14 @@ function byteTokens(bytes: Uint8Array, start: number, end: number, byteIds: Int3
 /** The merges of one long piece. */
 class BytePairRun extends MergeRun {
   constructor(
-    ids: Int32Array,
+    private readonly first: Int32Array,
     private readonly merges: MergeTable,
   ) {
-    super(ids.length);
-    this.ids.set(ids);
+    super(first.length);
+  }
+
+  protected firstId(symbol: number): number {
+    return this.first[symbol]!;
   }
 
   protected findPair(left: number, right: number): boolean {
@@ -178,8 +180,7 @@ class BytePairRun extends MergeRun {
     return true;
   }
 
-  /** Appends the result. */
-  collect(out: IdBuffer): void {
-    for (let i = 0; i < this.count; i = this.next[i]!) out.push(this.ids[i]!);
+  protected put(symbol: number, out: IdBuffer): void {
+    out.push(this.ids[symbol]!);
   }
 }

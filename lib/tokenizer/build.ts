@@ -12,7 +12,7 @@ export interface Vocabulary {
   readonly tokens: StringTable;
   /** Each token's kind, see TokenKind. */
   readonly kinds: Uint8Array;
-  /** Each token's bytes in text; for control and unknown tokens their name. */
+  /** Each token's output bytes; control, unknown and unused tokens have none. */
   readonly bytes: Uint8Array;
   readonly offsets: Uint32Array;
   readonly special: SpecialTokens;
@@ -149,10 +149,11 @@ function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void,
       }
     }
     if (length < 0 && ordinary) length = unmap(text, start, end, bytes, used);
+    // Text that is not byte-level stands for itself; no text is merged to it.
     const literal = length < 0;
     if (literal) {
-      bytes.set(text.subarray(start, end), used);
-      length = end - start;
+      length = ordinary || kind === TokenKind.userDefined ? end - start : 0;
+      bytes.set(text.subarray(start, start + length), used);
     }
     offsets[id] = used;
     used += length;
@@ -169,7 +170,7 @@ function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void,
   }
   const merges = yield* readMerges(data.merges!, table);
   return {
-    bytes: bytes.slice(0, used),
+    bytes: bytes.subarray(0, used),
     offsets,
     special,
     encoder: new BytePairEncoder(table, byteIds, merges, rules),
@@ -252,20 +253,20 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
       byteIds[byte] = id;
       bytes[used++] = byte;
     } else {
-      const named = kind === TokenKind.control || kind === TokenKind.unknown;
+      const silent = kind !== TokenKind.normal && kind !== TokenKind.userDefined;
+      const piece = !silent || kind === TokenKind.unused;
       for (let i = start; i < end;) {
         const space =
           text[i] === lower[0] && i + 2 < end && text[i + 1] === lower[1] && text[i + 2] === lower[2];
         if (space || text[i] === 0x20) {
-          if (i > start && !named) beforeSpace[keys[key - 1]!] = 1;
+          if (i > start && piece) beforeSpace[keys[key - 1]!] = 1;
           keys.set(lower, key);
           key += 3;
-          if (space && named) bytes.set(lower, used);
-          else bytes[used] = 0x20;
-          used += space && named ? 3 : 1;
+          bytes[used++] = 0x20;
           i += space ? 3 : 1;
         } else keys[key++] = bytes[used++] = text[i++]!;
       }
+      if (silent) used = offsets[id]!;
     }
     offsets[id + 1] = used;
     keyOffsets[id] = keyStart;
@@ -292,7 +293,7 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
   if (data.addBos && bosTokenId === undefined)
     throw invalid("add_bos_token", "true, but bos_token_id is missing");
   return {
-    bytes: bytes.slice(0, used),
+    bytes: bytes.subarray(0, used),
     offsets,
     special,
     encoder: new SentencePieceEncoder({

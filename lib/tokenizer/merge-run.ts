@@ -1,3 +1,5 @@
+import type { IdBuffer } from "./id-buffer.js";
+
 /** Work between two points where a long encoding can be interrupted; about a tenth of a millisecond. */
 export const workPerStep = 1024;
 
@@ -28,7 +30,7 @@ export abstract class MergeRun {
   constructor(protected readonly count: number) {
     this.next = new Int32Array(count);
     this.previous = new Int32Array(count);
-    this.ids = new Int32Array(count).fill(-1);
+    this.ids = new Int32Array(count);
     this.pairIds = new Int32Array(count);
     this.stamps = new Int32Array(count);
     // Every merge takes one entry off and adds at most two.
@@ -44,12 +46,28 @@ export abstract class MergeRun {
     this.work += work;
   }
 
-  /** Yields at intervals of bounded work. */
-  *run(): Generator<void, void> {
+  /** The token that a symbol stands for at first, or -1. */
+  protected abstract firstId(symbol: number): number;
+
+  /** Appends the tokens that one symbol became. */
+  protected abstract put(symbol: number, out: IdBuffer): void;
+
+  /** Merges and appends the result; yields at intervals of bounded work. */
+  *run(out: IdBuffer): Generator<void, void> {
+    yield* this.merge();
+    for (let i = 0, n = 0; i < this.count; i = this.next[i]!) {
+      this.put(i, out);
+      if ((++n & 0x1fff) === 0) yield;
+    }
+  }
+
+  private *merge(): Generator<void, void> {
     const { count, next, previous } = this;
     for (let i = 0; i < count; i++) {
       next[i] = i + 1;
       previous[i] = i - 1;
+      this.ids[i] = this.firstId(i);
+      if ((i & 0x1fff) === 0x1fff) yield;
     }
     for (let i = 0; i + 1 < count; i++) {
       this.look(i);

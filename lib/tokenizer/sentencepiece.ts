@@ -49,8 +49,7 @@ export class SentencePieceEncoder {
         if (short && this.vocabulary.unused === undefined) this.mergeShort(bytes, at, stop, out);
         else {
           const run = new SentencePieceRun(bytes, at, stop, this.vocabulary);
-          yield* run.run();
-          run.collect(out);
+          yield* run.run(out);
         }
         if (short) cache.put(bytes, at, stop, hash, out, from);
         work += 32;
@@ -192,21 +191,24 @@ class SentencePieceRun extends MergeRun {
     return true;
   }
 
-  collect(out: IdBuffer): void {
-    for (let i = 0; i < this.count; i = this.next[i]!) {
-      this.put(this.starts[i]!, this.starts[this.next[i]!]!, this.ids[i]!, out);
-    }
+  protected firstId(): number {
+    return -1;
   }
 
-  private put(start: number, end: number, merged: number, out: IdBuffer): void {
+  protected put(symbol: number, out: IdBuffer): void {
+    this.resolve(this.starts[symbol]!, this.starts[this.next[symbol]!]!, this.ids[symbol]!, out);
+  }
+
+  /** Appends the tokens of a symbol, with unused pieces divided again. */
+  private resolve(start: number, end: number, merged: number, out: IdBuffer): void {
     const { bytes, divisions, vocabulary } = this;
     if (divisions) {
       const id =
         merged >= 0 ? merged : vocabulary.table.find(bytes, start, end, hashBytes(bytes, start, end));
       const division = id >= 0 ? divisions.get(id) : undefined;
       if (division !== undefined) {
-        this.put(start, start + division, -1, out);
-        this.put(start + division, end, -1, out);
+        this.resolve(start, start + division, -1, out);
+        this.resolve(start + division, end, -1, out);
         return;
       }
     }

@@ -164,29 +164,15 @@ export class Tokenizer {
   /** The output bytes of every token; a copy. */
   vocabulary(): VocabularyTable {
     const { bytes, offsets, kinds } = this.parts;
-    const output = new Uint8Array(bytes.length);
-    const outputOffsets = new Uint32Array(this.size + 1);
-    let used = 0;
-    // Runs of tokens with output are copied at once.
-    for (let id = 0; id < this.size;) {
-      const first = id;
-      const shift = used - offsets[first]!;
-      while (id < this.size && hasOutput(kinds[id]!)) {
-        id++;
-        outputOffsets[id] = offsets[id]! + shift;
-      }
-      if (id > first) {
-        output.set(bytes.subarray(offsets[first], offsets[id]), used);
-        used = outputOffsets[id]!;
-      } else outputOffsets[++id] = used;
-    }
-    return { bytes: output.slice(0, used), offsets: outputOffsets, kinds: kinds.slice() };
+    return { bytes: bytes.slice(), offsets: offsets.slice(), kinds: kinds.slice() };
   }
 
   private outputBytes(id: number, special: boolean): Uint8Array {
     this.checkId(id);
-    const { bytes, offsets, kinds } = this.parts;
-    if (!special && !hasOutput(kinds[id]!)) return bytes.subarray(0, 0);
+    const { bytes, offsets, kinds, tokens } = this.parts;
+    // A token without output is named by its text in the vocabulary.
+    if (special && !hasOutput(kinds[id]!))
+      return tokens.data.subarray(tokens.offsets[id], tokens.offsets[id + 1]);
     return bytes.subarray(offsets[id], offsets[id + 1]);
   }
 

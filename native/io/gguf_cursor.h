@@ -45,8 +45,9 @@ class Cursor {
     const uint64_t header_left = max_header_bytes - std::min(max_header_bytes, position_);
     if (count > header_left / width) {
       fail(Code::gguf_invalid, field,
-           "announces " + std::to_string(count) + (width == 1 ? " bytes" : " items") + "; expected at most " + std::to_string(header_left / width) +
-               " (all headers within " + std::to_string(max_header_bytes >> 20) + " MiB)");
+           "announces " + std::to_string(count) + (width == 1 ? " bytes" : " items") + "; expected at most " +
+               std::to_string(header_left / width) + " (all headers within " +
+               std::to_string(max_header_bytes >> 20) + " MiB)");
     }
     if (count * width > remaining()) {
       fail(Code::gguf_truncated, field,

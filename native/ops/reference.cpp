@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "kernels/quant/blocks.h"
-#include "kernels/quant/half.h"
 #include "kernels/quant/decode.h"
+#include "kernels/quant/half.h"
 #include "kernels/reference.h"
 #include "native/core/error.h"
 #include "native/core/thread_pool.h"

@@ -61,7 +61,7 @@ const cases = {
     void load().then(() => (process.exitCode = 7));
   },
   // A generation that nobody reads or keeps is cancelled; that nobody handles its end is no unhandled rejection.
-  async "unread"() {
+  async unread() {
     const model = await load();
     model.complete([100, 101], endless);
     for (let i = 0; i < 3; i++) {

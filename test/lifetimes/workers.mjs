@@ -60,7 +60,7 @@ async function main([model, phase, rounds, device = "auto"]) {
 
 async function work({ model, phase, device }) {
   const { loadModel } = createRequire(import.meta.url)("../../dist/index.js");
-  const loading = loadModel(model, { device, contextLength: 2048, threads: 2 });
+  const loading = loadModel(model, { device, contextLength: 2048, threads: 2, maxBatchTokens: 64 });
   if (phase === "load") return parentPort.postMessage("loading");
   const loaded = await loading;
   if (phase === "hold") {

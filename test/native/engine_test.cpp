@@ -207,7 +207,9 @@ TEST(cache_types_change_little_and_keep_the_same_bits) {
         for (size_t i = 0; i < a.logprobs.size(); ++i) {
           difference = std::max(difference, double(std::abs(a.logprobs[i] - expected.logprobs[i])));
         }
-        CHECK(difference < (k == KvType::q8_0 || v == KvType::q8_0 ? 0.1 : 0.01));
+        // With 8-bit activations a rounding of the cache may tip a rounding further on.
+        const double rounding = k == KvType::q8_0 || v == KvType::q8_0 ? 0.1 : 0.01;
+        CHECK(difference < (device == Device::cpu ? 0.1 + rounding : rounding));
       }
     }
   }

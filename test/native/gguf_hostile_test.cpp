@@ -12,9 +12,8 @@ namespace {
 constexpr uint32_t F32 = 0, F16 = 1, Q4_0 = 2, Q4_K = 12;
 constexpr uint64_t two31 = uint64_t(1) << 31, two32 = uint64_t(1) << 32, two63 = uint64_t(1) << 63;
 constexpr uint64_t minus1 = ~uint64_t(0);
-const GgufType U8 = GgufType::u8, I32 = GgufType::i32, U32 = GgufType::u32, FLOAT = GgufType::f32,
-               BOOL = GgufType::boolean, STRING = GgufType::string, ARRAY = GgufType::array,
-               U64 = GgufType::u64;
+const GgufType U8 = GgufType::u8, I32 = GgufType::i32, FLOAT = GgufType::f32, BOOL = GgufType::boolean,
+               STRING = GgufType::string, ARRAY = GgufType::array, U64 = GgufType::u64;
 
 // One of everything; valid.
 GgufBytes good() {

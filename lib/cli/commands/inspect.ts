@@ -89,7 +89,7 @@ function report(header: ModelHeader, tensors: boolean): string {
   const { tensorTypes, ...facts } = summary(header);
   const lines = [`${header.path}: GGUF version ${header.version}, ${bytes(header.fileBytes)}`];
   for (const [key, value] of Object.entries(facts))
-    if (value !== undefined) lines.push(`  ${key}: ${String(value)}`);
+    if (value !== undefined) lines.push(`  ${key}: ${value as MetadataScalar}`);
   const types = Object.entries(tensorTypes as Record<string, number>).sort((a, b) => b[1] - a[1]);
   lines.push(
     `  tensors: ${header.tensors.length} (${types.map(([type, count]) => `${count} ${type}`).join(", ")})`,

@@ -57,7 +57,10 @@ export const runCommand: Command = {
         values.raw === true
           ? model.complete(text, options)
           : model.chat([...before, { role: "user", content: text }], { ...options, ...template });
-      if (prompt === undefined) return await converse(start, system, shell);
+      if (prompt === undefined) {
+        await converse(start, system, shell);
+        return;
+      }
       const result = await answer(start(prompt, system), values.json !== true, shell);
       if (values.json === true) await shell.stdout.write(`${json(document(result))}\n`);
       else if (values.quiet !== true) shell.stderr.note(`${timings(result, model)}\n`);

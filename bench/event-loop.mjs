@@ -1,0 +1,54 @@
+// How long the event loop is held up while a model works: percentiles of its delay, in milliseconds, at rest, at load,
+// at a long prompt and with eight streams. The delay of a 1 ms timer is measured, which is what monitorEventLoopDelay
+// does as well, but without its histogram's lower bound of one timer.
+//
+//   node bench/event-loop.mjs MODEL [DEVICE]     prints one JSON document; needs `npm run build`
+import { createRequire } from "node:module";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const { loadModel } = createRequire(import.meta.url)("../dist/index.js");
+const [file, device = "auto"] = process.argv.slice(2);
+const resolution = 1;
+
+/** Percentiles of the delay beyond the timer's own millisecond, while `action` runs. */
+async function measure(action) {
+  const histogram = monitorEventLoopDelay({ resolution });
+  histogram.enable();
+  const start = performance.now();
+  await action();
+  const seconds = (performance.now() - start) / 1000;
+  histogram.disable();
+  const ms = (value) => Math.round(Math.max(0, value / 1e6 - resolution) * 1000) / 1000;
+  return {
+    p50: ms(histogram.percentile(50)),
+    p99: ms(histogram.percentile(99)),
+    max: ms(histogram.max),
+    samples: histogram.count,
+    seconds: Math.round(seconds * 100) / 100,
+  };
+}
+
+const results = {};
+results.rest = await measure(() => sleep(2000));
+let model;
+results.load = await measure(async () => {
+  for (let i = 0; i < 5; i++) {
+    await model?.dispose();
+    model = await loadModel(file, { device });
+  }
+});
+const text = "The quick brown fox jumps over the lazy dog. ".repeat(400);
+results.prompt = await measure(() => model.complete(text, { maxTokens: 1 }).result());
+results.streams = await measure(async () => {
+  const read = async (seed) => {
+    for await (const _ of model.complete("Once upon a time", {
+      seed,
+      maxTokens: 60,
+      ignoreStopTokens: true,
+    }));
+  };
+  await Promise.all(Array.from({ length: 8 }, (_, i) => read(i)));
+});
+await model.dispose();
+console.log(JSON.stringify(results, null, 2));

@@ -1,0 +1,197 @@
+// Ending things early: loops left, generations cancelled, signals aborted, models disposed of.
+import { AsyncLocalStorage } from "node:async_hooks";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { loadModel, type Model } from "../lib/index.js";
+import { device, modelPath, smollm2 } from "./support/models.js";
+
+const file = modelPath(smollm2);
+const endless = { ignoreStopTokens: true, temperature: 0 } as const;
+const short = { ...endless, maxTokens: 4 } as const;
+let model: Model;
+
+beforeAll(async () => {
+  model = await loadModel(file, { device, contextLength: 1024, maxBatchTokens: 32 });
+});
+afterAll(() => model.dispose());
+
+/** A prompt that takes many steps. */
+const long = new Array<number>(1000).fill(100);
+
+describe("cancelling", () => {
+  it("ends with what has come when the loop is left", async () => {
+    const generation = model.complete("One, two,", endless);
+    let seen = 0;
+    for await (const delta of generation) {
+      seen += delta.tokens.length;
+      if (seen >= 3) break;
+    }
+    const result = await generation.result();
+    expect(result.finishReason).toBe("cancelled");
+    expect(result.tokens.length).toBeGreaterThanOrEqual(seen);
+    expect(result.tokens.length).toBeLessThan(seen + 20);
+  });
+
+  it("ends in the middle of a prompt, within a step", async () => {
+    const generation = model.complete(long, endless);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    generation.cancel();
+    generation.cancel();
+    const result = await generation.result();
+    expect(result).toMatchObject({ finishReason: "cancelled", text: "", tokens: [] });
+    for await (const _ of generation) expect.unreachable();
+  });
+
+  it("leaves a loop at once that waits behind a long prompt", async () => {
+    const generation = model.complete(long, endless);
+    const iterator = generation[Symbol.asyncIterator]();
+    const waiting = iterator.next();
+    const start = performance.now();
+    await iterator.return!();
+    expect(await waiting).toEqual({ done: true, value: undefined });
+    expect(performance.now() - start).toBeLessThan(100);
+    expect((await generation.result()).finishReason).toBe("cancelled");
+    expect(await iterator.next()).toEqual({ done: true, value: undefined });
+  });
+
+  it("ends before the prompt is encoded", async () => {
+    const generation = model.complete("word ".repeat(100_000), endless);
+    generation.cancel();
+    const { finishReason, usage } = await generation.result();
+    expect({ finishReason, usage }).toEqual({
+      finishReason: "cancelled",
+      usage: { promptTokens: 0, completionTokens: 0 },
+    });
+  });
+
+  it("ends with its web stream", async () => {
+    const generation = model.complete("One, two,", endless);
+    const reader = generation.textStream().getReader();
+    await reader.read();
+    await reader.cancel();
+    expect((await generation.result()).finishReason).toBe("cancelled");
+  });
+
+  it("leaves the others alone", async () => {
+    const alone = await model.complete("One, two,", short).text();
+    const generations = Array.from({ length: 4 }, () => model.complete("One, two,", short));
+    generations[1].cancel();
+    generations[2].cancel();
+    expect(await generations[0].text()).toBe(alone);
+    expect(await generations[3].text()).toBe(alone);
+  });
+
+  it("does nothing after the end", async () => {
+    const generation = model.complete("One, two,", short);
+    const { finishReason } = await generation.result();
+    generation.cancel();
+    expect(finishReason).toBe("length");
+    expect((await generation.result()).finishReason).toBe("length");
+  });
+});
+
+describe("aborting", () => {
+  const reason = new Error("enough");
+
+  it("rejects a load at any time with the signal's reason", async () => {
+    await expect(loadModel(file, { device, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    for (const delay of [0, 1, 5, 10, 20, 40]) {
+      const control = new AbortController();
+      const loading = loadModel(file, { device, contextLength: 64, signal: control.signal });
+      setTimeout(() => control.abort(reason), delay);
+      const end = await loading.catch((error: unknown) => error);
+      if (end instanceof Error) expect(end).toBe(reason);
+      else await (end as Model).dispose();
+    }
+    const control = new AbortController();
+    const onProgress = (): void => control.abort(reason);
+    await expect(loadModel(file, { device, signal: control.signal, onProgress })).rejects.toBe(reason);
+  });
+
+  it("rejects loop and result, in the prompt and in decoding", async () => {
+    for (const prompt of [long, [100, 101]]) {
+      const control = new AbortController();
+      const generation = model.complete(prompt, { ...endless, signal: control.signal });
+      const loop = (async () => {
+        for await (const _ of generation) control.abort(reason);
+      })();
+      setTimeout(() => control.abort(reason), 300);
+      await expect(loop).rejects.toBe(reason);
+      await expect(generation.result()).rejects.toBe(reason);
+      await expect(generation.text()).rejects.toBe(reason);
+    }
+  });
+
+  it("rejects what is aborted before the call, and is no unhandled rejection", async () => {
+    const generation = model.complete("One", { signal: AbortSignal.abort(reason) });
+    await expect(generation.result()).rejects.toBe(reason);
+    model.complete("One", { signal: AbortSignal.abort(reason) });
+    await expect(
+      model.complete("One", { signal: AbortSignal.timeout(1), ...endless }).result(),
+    ).rejects.toThrow(expect.objectContaining({ name: "TimeoutError" }));
+    await expect(model.evaluate(long, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});
+
+describe("disposing", () => {
+  it("cancels what runs, waits for it, and refuses what comes after", async () => {
+    const other = await loadModel(file, { device, contextLength: 1024, maxBatchTokens: 32 });
+    const running = [other.complete(long, endless), other.complete([100, 101], endless)];
+    const encoding = other.complete("word ".repeat(100_000), endless);
+    const evaluating = other.evaluate(long);
+    const lost = expect(evaluating).rejects.toMatchObject({ code: "ERR_INHOUSE_DISPOSED" });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const first = other.dispose();
+    expect(other.dispose()).toBe(first);
+    await first;
+    await lost;
+    for (const generation of [...running, encoding]) {
+      expect((await generation.result()).finishReason).toBe("cancelled");
+    }
+    const disposed = expect.objectContaining({ code: "ERR_INHOUSE_DISPOSED" });
+    expect(() => other.complete("One")).toThrow(disposed);
+    expect(() => other.chat([{ role: "user", content: "One" }])).toThrow(disposed);
+    await expect(other.evaluate([1])).rejects.toEqual(disposed);
+    await other[Symbol.asyncDispose]();
+    expect(other.tokenizer.encode("still here").length).toBeGreaterThan(0);
+    expect(await model.complete("One, two,", short).text()).not.toBe("");
+  });
+});
+
+describe("running together", () => {
+  it("keeps the caller's AsyncLocalStorage everywhere", async () => {
+    const storage = new AsyncLocalStorage<number>();
+    const ask = async (id: number): Promise<void> => {
+      const generation = model.complete([100, 101], { ...short, seed: id });
+      for await (const _ of generation) expect(storage.getStore()).toBe(id);
+      await generation.result().then(() => expect(storage.getStore()).toBe(id));
+      const pieces = model.complete([100, 101], short).textStream();
+      for await (const _ of pieces) expect(storage.getStore()).toBe(id);
+      await model.evaluate([1, 2, 3], { onRows: () => expect(storage.getStore()).toBe(id) });
+      expect(storage.getStore()).toBe(id);
+    };
+    await Promise.all([1, 2, 3].map((id) => storage.run(id, () => ask(id))));
+    const onProgress = (): void => expect(storage.getStore()).toBe(9);
+    const other = await storage.run(9, () => loadModel(file, { device, contextLength: 64, onProgress }));
+    await other.dispose();
+  });
+
+  it("serves more generations than run at once, in order", async () => {
+    const few = await loadModel(file, { device, contextLength: 128, maxConcurrent: 2 });
+    const generations = Array.from({ length: 7 }, (_, seed) =>
+      few.complete([100, 101, 102], { ...short, seed }),
+    );
+    const results = await Promise.all(generations.map((generation) => generation.result()));
+    for (const { tokens } of results) expect(tokens).toEqual(results[0].tokens);
+    expect(results.at(-1)!.timings.queueMs).toBeGreaterThan(results[0].timings.queueMs);
+    await few.dispose();
+  });
+
+  it("keeps a slow reader's text", async () => {
+    const generation = model.complete("One, two,", { ...endless, maxTokens: 12 });
+    await generation.result();
+    let text = "";
+    for await (const delta of generation) text += delta.text;
+    expect(text).toBe(await generation.text());
+  });
+});

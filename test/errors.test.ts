@@ -1,0 +1,71 @@
+// The codes of the core, of TypeScript and of the documentation are the same, in the same order.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+
+import { CallSite } from "../lib/call-site.js";
+import { errorCodes, InhouseError } from "../lib/errors.js";
+import { load } from "../lib/native.js";
+
+const root = join(import.meta.dirname, "..");
+const find = (file: string, pattern: RegExp): string[] =>
+  [...readFileSync(join(root, file), "utf8").matchAll(pattern)].map((match) => match[1]);
+
+describe("error codes", () => {
+  it("are those of the core, then TypeScript's own", () => {
+    const core = find("native/core/error.h", /^ {2}X\(\w+, "(\w+)"\)/gm);
+    expect(core.length).toBeGreaterThan(20);
+    expect(errorCodes.slice(0, core.length)).toEqual(core);
+    expect(new Set(errorCodes).size).toBe(errorCodes.length);
+  });
+
+  it("are all explained in docs/errors.md", () => {
+    expect(find("docs/errors.md", /^\| `ERR_INHOUSE_(\w+)` +\|/gm)).toEqual([...errorCodes]);
+  });
+});
+
+describe("InhouseError", () => {
+  const error = new InhouseError("ERR_INHOUSE_DISPOSED", "gone", { cause: 5 });
+
+  it("is recognized by its brand, also from another copy", () => {
+    expect(InhouseError.is(error)).toBe(true);
+    expect(InhouseError.is(error, "ERR_INHOUSE_DISPOSED")).toBe(true);
+    expect(InhouseError.is(error, "ERR_INHOUSE_INTERNAL")).toBe(false);
+    expect(InhouseError.is({ [Symbol.for("inhouse.error")]: true })).toBe(true);
+    expect(InhouseError.is(new Error("gone"))).toBe(false);
+    expect(InhouseError.is(null)).toBe(false);
+  });
+
+  it("becomes plain data", () => {
+    expect(JSON.parse(JSON.stringify(error))).toEqual({
+      name: "InhouseError",
+      code: "ERR_INHOUSE_DISPOSED",
+      message: "gone",
+    });
+    expect(error.cause).toBe(5);
+  });
+
+  it("carries the stack of the call site", async () => {
+    const outer = (): CallSite => new CallSite(outer);
+    const site = outer();
+    await Promise.resolve();
+    const late = site.native({ code: "ERR_INHOUSE_NUMERIC", message: "NaN" });
+    expect(late.stack).toMatch(/^InhouseError: NaN\n {4}at .*errors\.test\.ts/);
+    expect(late.stack).not.toContain("outer");
+    const other = new Error("mine");
+    expect(site.translate(other)).toBe(other);
+  });
+});
+
+it("says what was looked for and what to do where the addon is missing", () => {
+  const error = (() => {
+    try {
+      load(join(root, "docs"));
+    } catch (reason) {
+      return reason as InhouseError;
+    }
+    return undefined;
+  })();
+  expect(error?.code).toBe("ERR_INHOUSE_NATIVE_LOAD");
+  expect(error?.message).toMatch(/looked for build\/Release.*prebuilds\/.* npm install inhouse/);
+});
