@@ -176,7 +176,7 @@ inline void few_rows(const PackedMatrix& m, const QuantizedRows& x, int64_t pane
       for (int h = 0; h < kHalves; ++h) {
         I w[8];
         unpack_step<f>(step + h * kVectorBytes, table, w);
-        F part[rows];
+        F part[rows] = {};
         INHOUSE_UNROLL
         for (int g = 0; g < groups; ++g) {
           F scale = set1(0.0f), minimum = set1(0.0f);
@@ -288,7 +288,7 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
     for (int t = 0; t < rows; ++t) sum[v][t] = fresh ? set1(0.0f) : load(sums + t * sums_stride + v * kLanes);
   }
   for (int s = 0; s < steps; ++s) {
-    F part[vectors][rows];
+    F part[vectors][rows] = {};
     INHOUSE_UNROLL
     for (int g = 0; g < groups; ++g) {
       Dot<bits> dot[vectors][rows];
