@@ -139,7 +139,8 @@ void CpuLinear::run(const float* x, int64_t rows, std::span<const Projection> ou
 
   int64_t items = 0, all_bytes = 0;
   for (const Job& job : jobs) all_bytes += job.weight->panels() * job.weight->panel_bytes;
-  const int64_t few_item_bytes = std::clamp(all_bytes / (8 * threads_), kFewItemBytesLeast, kFewItemBytesMost);
+  const int64_t few_item_bytes =
+      std::clamp(all_bytes / (8 * threads_), kFewItemBytesLeast, kFewItemBytesMost);
   uint64_t scratch = 0;
   for (size_t i = 0; i < outs.size(); ++i) {
     Job& job = jobs[i];
