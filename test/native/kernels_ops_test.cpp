@@ -94,7 +94,7 @@ TEST(rope_rotates_both_ways) {
       std::vector<float> frequencies(size_t(half), 0.0f), table(4 * size_t(dims));
       for (int32_t i = 0; i < half; ++i)
         frequencies[size_t(i)] = std::pow(10000.0f, -2.0f * float(i) / float(dims));
-      backend->rope_table(positions, frequencies, 1.5f, table.data());
+      backend->rope_table(positions, frequencies, table.data());
       for (const RopeStyle style : {RopeStyle::interleaved, RopeStyle::split}) {
         const std::vector<float> x = random.normals(4 * heads * head_dim);
         std::vector<float> out = x;
