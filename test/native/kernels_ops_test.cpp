@@ -113,7 +113,7 @@ TEST(rope_rotates_both_ways) {
               const double angle = double(positions[size_t(r)]) * double(frequencies[size_t(f)]);
               const double a = x[base + size_t(split ? f : 2 * f)],
                            b = x[base + size_t(split ? f + half : 2 * f + 1)];
-              const double c = 1.5 * std::cos(angle), s = 1.5 * std::sin(angle);
+              const double c = std::cos(angle), s = std::sin(angle);
               check_close(isa + " rope", out[base + size_t(i)], low ? a * c - b * s : b * c + a * s, 0, 3e-6);
             }
       }
