@@ -145,11 +145,13 @@ inline void write(const ProductOut& out, int64_t row, int64_t column, F value) {
 }
 
 // How far ahead of the multiplies the packed stream is fetched.
-constexpr int kPrefetchAhead = 3072;
+constexpr int kPrefetchAhead = 4096;
 
 template <PackedFormat f, int rows>
 inline void few_rows(const PackedMatrix& m, const QuantizedRows& x, int64_t panel, const ProductOut& out) {
   constexpr int groups = f.step_groups(), quads = 8 / groups;
+  // Cache lines of a block, scales included, that each of its steps fetches ahead.
+  constexpr int lines = (f.block_bytes() / 64 + f.steps() - 1) / f.steps();
   const int64_t group_stride = x.stride / f.group, step_stride = x.stride / kStep;
   const I table = f.lookup ? load_table(m.lookup) : set1_i(0);
   F sum[kHalves][rows];
@@ -169,12 +171,12 @@ inline void few_rows(const PackedMatrix& m, const QuantizedRows& x, int64_t pane
     for (int s = 0; s < f.steps(); ++s, codes += kStep, ++scales, extras += groups) {
       const uint8_t* step = block + s * f.step_bytes();
       INHOUSE_UNROLL
-      for (int line = 0; line < f.bits; ++line) prefetch(step + kPrefetchAhead + 64 * line);
+      for (int line = 0; line < lines; ++line) prefetch(block + kPrefetchAhead + 64 * (s * lines + line));
       INHOUSE_UNROLL
       for (int h = 0; h < kHalves; ++h) {
         I w[8];
         unpack_step<f>(step + h * kVectorBytes, table, w);
-        F part[rows];
+        F part[rows] = {};
         INHOUSE_UNROLL
         for (int g = 0; g < groups; ++g) {
           F scale = set1(0.0f), minimum = set1(0.0f);
@@ -286,7 +288,7 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
     for (int t = 0; t < rows; ++t) sum[v][t] = fresh ? set1(0.0f) : load(sums + t * sums_stride + v * kLanes);
   }
   for (int s = 0; s < steps; ++s) {
-    F part[vectors][rows];
+    F part[vectors][rows] = {};
     INHOUSE_UNROLL
     for (int g = 0; g < groups; ++g) {
       Dot<bits> dot[vectors][rows];
