@@ -1,6 +1,12 @@
 import { expect, test } from "vitest";
 import { loadModel } from "../lib/index.js";
-import { compareToGolden, differingGreedy, readGolden } from "./support/golden.js";
+import {
+  besideThePeer,
+  compareToGolden,
+  differingGreedy,
+  instructionSets,
+  readGolden,
+} from "./support/golden.js";
 import { modelPath, smollm2 } from "./support/models.js";
 
 const golden = readGolden("smollm2-135m");
@@ -14,3 +20,12 @@ test("the reference device computes what transformers does", async () => {
   expect(await differingGreedy(model, golden)).toEqual([]);
   await model.dispose();
 }, 300_000);
+
+test.each(instructionSets)(
+  "the CPU device is at most half as far from it as the peer: %s",
+  async (set) => {
+    const measured = await besideThePeer("smollm2-135m", modelPath(smollm2), set);
+    if (measured) expect(measured.kl).toBeLessThan(measured.peer / 2);
+  },
+  300_000,
+);

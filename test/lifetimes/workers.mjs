@@ -2,8 +2,8 @@
 //
 //   node test/lifetimes/workers.mjs MODEL PHASE ROUNDS [DEVICE]
 //
-// Passes if the process survives, ends by itself, and has not grown: memory after the first fifth of the rounds and at
-// the end are compared. Prints one line of JSON.
+// Passes if the process survives, ends by itself, and does not go on growing. Prints one line of JSON with the median
+// memory of each third of the rounds; the first third fills caches.
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
@@ -34,6 +34,14 @@ async function round(data, random) {
   await worker.terminate();
 }
 
+function thirds(samples) {
+  const at = [0, 1, 2, 3].map((i) => Math.round((i * samples.length) / 3));
+  return [0, 1, 2].map((i) => {
+    const part = samples.slice(at[i], at[i + 1]).sort((a, b) => a - b);
+    return Math.round(part[part.length >> 1]);
+  });
+}
+
 async function main([model, phase, rounds, device = "auto"]) {
   // Milliseconds over which terminations are spread after the phase was reached.
   const spread = { load: 40, prompt: 20, decode: 20 }[phase];
@@ -43,19 +51,18 @@ async function main([model, phase, rounds, device = "auto"]) {
   await holder?.reached;
   const started = performance.now();
   let next = 0;
-  let early = 0;
+  const samples = [];
   const lane = async () => {
     while (next < rounds) {
       const i = next++;
-      if (i === Math.floor(rounds / 5)) early = residentMegabytes();
       await round(data, ((i * 7919) % 101) / 101);
+      samples.push(residentMegabytes());
     }
   };
   await Promise.all(Array.from({ length: sideBySide }, lane));
-  const late = residentMegabytes();
   await holder?.worker.terminate();
   const seconds = (performance.now() - started) / 1000;
-  console.log(JSON.stringify({ phase, rounds: Number(rounds), seconds, early, late }));
+  console.log(JSON.stringify({ phase, rounds: Number(rounds), seconds, thirds: thirds(samples) }));
 }
 
 async function work({ model, phase, device }) {

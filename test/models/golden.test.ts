@@ -1,6 +1,12 @@
 import { expect, test } from "vitest";
 import { loadModel } from "../../lib/index.js";
-import { compareToGolden, differingGreedy, readGolden } from "../support/golden.js";
+import {
+  besideThePeer,
+  compareToGolden,
+  differingGreedy,
+  instructionSets,
+  readGolden,
+} from "../support/golden.js";
 import { modelPath } from "../support/models.js";
 
 const models = [
@@ -18,6 +24,15 @@ test.each(models)(
     expect(top1).toBeGreaterThanOrEqual(0.998);
     expect(await differingGreedy(model, golden)).toEqual([]);
     await model.dispose();
+  },
+  1_800_000,
+);
+
+test.each(models.flatMap(([name, file]) => instructionSets.map((set) => [name, file, set] as const)))(
+  "the CPU device is at most half as far from it as the peer: %s, %s, %s",
+  async (name, file, set) => {
+    const measured = await besideThePeer(name, modelPath(file), set);
+    if (measured) expect(measured.kl).toBeLessThan(measured.peer / 2);
   },
   1_800_000,
 );

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import type { Model } from "../../lib/index.js";
+import { InhouseError, loadModel, type Model } from "../../lib/index.js";
 
 /** What transformers computed in float32 from the same file; test/golden/README.md describes the files. */
 export interface Golden {
@@ -67,11 +67,15 @@ export interface Comparison {
   top1: number;
 }
 
-/** Evaluates the golden tokens and holds every row against the golden one. */
-export async function compareToGolden(model: Model, golden: Golden): Promise<Comparison> {
+/** Evaluates the golden tokens, or the first `count`, and holds every row against the golden one. */
+export async function compareToGolden(
+  model: Model,
+  golden: Golden,
+  count = golden.tokens.length,
+): Promise<Comparison> {
   const kls: number[] = [];
   let same = 0;
-  await model.evaluate(golden.tokens, {
+  await model.evaluate(golden.tokens.slice(0, count), {
     onRows: ({ first, count, rows }) => {
       for (let i = 0; i < count; i++) {
         const row = rows.subarray(i * golden.vocabulary, (i + 1) * golden.vocabulary);
@@ -99,4 +103,33 @@ export async function differingGreedy(model: Model, golden: Golden): Promise<str
     const at = tokens.findIndex((token, j) => token !== answers[i].tokens[j]);
     return at < 0 ? [] : [`${JSON.stringify(text)} differs at token ${at}, where the lead is ${leads[at]}`];
   });
+}
+
+/** The instruction sets that are measured; the last one is slow and measured on fewer tokens. */
+export const instructionSets = ["avx512vnni", "avx2", "baseline"] as const;
+
+/**
+ * The kernels' divergence from the golden distributions and the peer's (peer-kl.json), each without the first
+ * position, which some models spend on an outlier that hides all others. Undefined where this machine lacks the
+ * instruction set.
+ */
+export async function besideThePeer(
+  name: string,
+  path: string,
+  instructionSet: (typeof instructionSets)[number],
+): Promise<{ kl: number; peer: number } | undefined> {
+  const golden = readGolden(name);
+  const options = { device: "cpu", instructionSet, contextLength: 1024 } as const;
+  const model = await loadModel(path, options).catch((error: unknown) => {
+    if (InhouseError.is(error, "ERR_INHOUSE_DEVICE_UNAVAILABLE")) return undefined;
+    throw error;
+  });
+  if (model === undefined) return undefined;
+  const count = instructionSet === "baseline" ? 128 : golden.tokens.length;
+  const { klWithoutFirst } = await compareToGolden(model, golden, count);
+  await model.dispose();
+  const peers = JSON.parse(file("peer-kl.json").toString()) as {
+    models: Record<string, { meanKlWithoutFirst: number }>;
+  };
+  return { kl: klWithoutFirst, peer: peers.models[name].meanKlWithoutFirst };
 }
