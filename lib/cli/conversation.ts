@@ -49,7 +49,7 @@ async function respond(
   lines: Lines,
   shell: Shell,
 ): Promise<string | undefined> {
-  let cancel = () => {};
+  let cancel: (() => void) | undefined;
   try {
     const generation = start(text, messages);
     cancel = () => generation.cancel();
@@ -70,7 +70,7 @@ async function respond(
     return undefined;
   } finally {
     // The signal outlives the answer, and would keep it.
-    shell.signal.removeEventListener("abort", cancel);
+    if (cancel) shell.signal.removeEventListener("abort", cancel);
     lines.onInterrupt = undefined;
   }
 }

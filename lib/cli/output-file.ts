@@ -1,5 +1,5 @@
 // A file that a command writes piece by piece, and that takes the place of an older one only when it is whole.
-import { type BigIntStats } from "node:fs";
+import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 
 import { UsageError } from "./usage.js";
