@@ -411,6 +411,7 @@ describe("inspect, bench, eval", () => {
     for (const key of [
       "promptTokensPerSecond",
       "decodeTokensPerSecond",
+      "weightBandwidthGBs",
       "loadToFirstTokenMs",
       "peakMemoryBytes",
     ]) {
