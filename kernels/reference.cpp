@@ -25,12 +25,11 @@ void rms_norm(const float* x, const float* gain, float eps, int64_t width, float
   for (int64_t i = 0; i < width; ++i) out[i] = x[i] * scale * gain[i];
 }
 
-void rope_table(int32_t position, const float* inverse_frequencies, int64_t half, float magnitude,
-                float* table) {
+void rope_table(int32_t position, const float* inverse_frequencies, int64_t half, float* table) {
   for (int64_t i = 0; i < half; ++i) {
     const float angle = float(position) * inverse_frequencies[i];
-    table[i] = std::cos(angle) * magnitude;
-    table[half + i] = std::sin(angle) * magnitude;
+    table[i] = std::cos(angle);
+    table[half + i] = std::sin(angle);
   }
 }
 

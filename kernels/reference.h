@@ -13,9 +13,8 @@ float dot(const float* a, const float* b, int64_t count);
 // out = x / sqrt(mean(x^2) + eps) * gain, over `width`; out may be x.
 void rms_norm(const float* x, const float* gain, float eps, int64_t width, float* out);
 
-// table [2 * half]: cos of position * inverse_frequencies[i] for i < half, then sin; all times magnitude.
-void rope_table(int32_t position, const float* inverse_frequencies, int64_t half, float magnitude,
-                float* table);
+// table [2 * half]: cos of position * inverse_frequencies[i] for i < half, then sin.
+void rope_table(int32_t position, const float* inverse_frequencies, int64_t half, float* table);
 
 // Rotates head [>= 2 * half] in place by `table`. interleaved: pairs (2i, 2i + 1), else (i, i + half).
 void rope(float* head, const float* table, int64_t half, bool interleaved);

@@ -12,12 +12,23 @@
 #include "native/engine/kv_cache.h"
 #include "native/engine/scheduler.h"
 #include "native/model/forward.h"
+#include "native/platform/platform.h"
 
 namespace inhouse {
 namespace {
 
 constexpr int32_t kDefaultContext = 8192;
-constexpr int32_t kEvaluateOutputs = 32;  // rows of logits computed at once for an evaluation
+constexpr int32_t kSmallestContext = 256;  // what an automatic context never goes below
+constexpr int32_t kEvaluateOutputs = 32;   // rows of logits computed at once for an evaluation
+
+// Rows of logits computed at once.
+int32_t output_rows(const EngineOptions& options) {
+  return std::max(options.max_concurrent, kEvaluateOutputs);
+}
+
+std::string mebibytes(uint64_t bytes) {
+  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+}
 
 double milliseconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -29,16 +40,41 @@ void check_range(const char* name, int64_t value, int64_t min, int64_t max) {
                                           std::to_string(min) + " to " + std::to_string(max));
 }
 
+// Chooses the context where none was asked for: the trained one, at most kDefaultContext, halved until it
+// fits. Refuses what cannot fit; memory that is promised and not there would end the process later.
+void fit_memory(EngineOptions& options, const Model& model) {
+  const bool automatic = options.context_length == 0;
+  if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
+  const uint64_t available = platform::memory_info().available;
+  if (available == 0) return;  // unknown
+  const uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  for (;;) {
+    const uint64_t cache =
+        KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, options.max_concurrent,
+                           options.context_length, options.max_batch_tokens);
+    if (cache <= available && activations <= available - cache) return;
+    if (!automatic || options.context_length <= kSmallestContext) {
+      throw Error(Code::out_of_memory, "a cache for maxConcurrent " + std::to_string(options.max_concurrent) +
+                                           " times contextLength " + std::to_string(options.context_length) +
+                                           " takes " + mebibytes(cache) + " and activations for " +
+                                           "maxBatchTokens " + std::to_string(options.max_batch_tokens) +
+                                           " take " + mebibytes(activations) + ", with " +
+                                           mebibytes(available) +
+                                           " available; lower one of these options, or choose kvType q8_0");
+    }
+    options.context_length = std::max(kSmallestContext, options.context_length / 2);
+  }
+}
+
 EngineOptions resolve(EngineOptions options, const Model& model) {
-  const HyperParameters& h = model.hyper();
-  if (options.context_length == 0) options.context_length = std::min(h.trained_context, kDefaultContext);
-  check_range("contextLength", options.context_length, 1, 1 << 24);
+  check_range("contextLength", options.context_length, 0, 1 << 24);
   check_range("maxConcurrent", options.max_concurrent, 1, 4096);
   check_range("maxQueue", options.max_queue, 0, 1 << 20);
   check_range("maxBatchTokens", options.max_batch_tokens, options.max_concurrent, 1 << 16);
   const KvType natural = std::string(model.backend().name()) == "reference" ? KvType::f32 : KvType::f16;
   if (!options.kv_type_k) options.kv_type_k = natural;
   if (!options.kv_type_v) options.kv_type_v = natural;
+  fit_memory(options, model);
   return options;
 }
 
@@ -52,7 +88,7 @@ class EngineThread final : public Engine {
         sink_(sink),
         cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, options_.max_concurrent,
                options_.context_length, options_.max_batch_tokens),
-        forward_(*model_, options_.max_batch_tokens, std::max(options_.max_concurrent, kEvaluateOutputs)),
+        forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
         scheduler_(cache_, options_),
         thread_([this] { loop(); }) {}
 
@@ -152,8 +188,7 @@ class EngineThread final : public Engine {
     if (idle)
       wake_.wait(lock,
                  [&] { return stop_ || !inbox_.empty() || !cancelled_.empty() || !acknowledged_.empty(); });
-    for (auto& sequence : inbox_) scheduler_.add(std::move(sequence));
-    inbox_.clear();
+    scheduler_.add(inbox_);
     cancelled_now_.clear();
     acknowledged_now_.clear();
     cancelled_now_.swap(cancelled_);
@@ -178,24 +213,25 @@ class EngineThread final : public Engine {
     while (from < work.size()) {
       size_t to = from + 1;
       int32_t rows = work[from].outputs;
-      while (to < work.size() && rows + work[to].outputs <= forward_.max_outputs())
-        rows += work[to++].outputs;
+      const auto joins = [&](const Work& w) {
+        return !w.sequence->spec.evaluate && rows + w.outputs <= forward_.max_outputs();
+      };
       if (work[from].sequence->spec.evaluate) {
-        to = from + 1;
         guarded(work[from], [&] { evaluated(work[from]); });
-      } else if (rows > 0) {
-        decode_rows(std::span(work).subspan(from, to - from), rows);
       } else {
-        for (size_t i = from; i < to; ++i) prompt_progress(*work[i].sequence);
+        while (to < work.size() && joins(work[to])) rows += work[to++].outputs;
+        hand_out(std::span(work).subspan(from, to - from), rows);
       }
       from = to;
     }
     return true;
   }
 
-  void decode_rows(std::span<const Work> work, int32_t rows) {
+  // Draws for those of `work` that own some of the `rows` of logits; the others read a chunk of their prompt.
+  void hand_out(std::span<const Work> work, int32_t rows) {
     const auto vocabulary = size_t(model_->hyper().vocabulary);
-    const std::span<const float> logits = forward_.logits(work[0].first_output, rows);
+    std::span<const float> logits;
+    if (rows > 0) logits = forward_.logits(work[0].first_output, rows);
     for (const Work& w : work) {
       if (w.outputs == 0) {
         prompt_progress(*w.sequence);
@@ -284,11 +320,14 @@ class EngineThread final : public Engine {
   // Takes a request out and completes its last event, which is this step's if it has one already.
   void end(uint64_t id, FinishReason reason, std::optional<Error> error = {}) {
     const std::unique_ptr<Sequence> sequence = scheduler_.remove(id);
-    if (!sequence) return;
-    finish(*sequence, reason, std::move(error));
+    if (sequence) finish(*sequence, reason, std::move(error));
   }
 
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error) {
+    {
+      const std::lock_guard lock(mutex_);
+      --queued_;
+    }
     const bool continues = !events_.empty() && events_.back().request == sequence.id;
     Event& event = continues ? events_.back() : events_.emplace_back();
     event.request = sequence.id;
@@ -308,8 +347,6 @@ class EngineThread final : public Engine {
     usage.queue_ms = milliseconds(sequence.submitted, started ? sequence.started : now);
     if (started) usage.prompt_ms = milliseconds(sequence.started, answered ? sequence.first_token : now);
     if (answered) usage.decode_ms = milliseconds(sequence.first_token, now);
-    const std::lock_guard lock(mutex_);
-    --queued_;
   }
 
   void fail_all(const Error& error) noexcept {
@@ -332,7 +369,7 @@ class EngineThread final : public Engine {
 
   std::mutex mutex_;  // guards what callers and the thread share:
   std::condition_variable wake_;
-  std::vector<std::unique_ptr<Sequence>> inbox_;
+  SequenceList inbox_;
   std::vector<uint64_t> cancelled_, acknowledged_;
   uint64_t next_id_ = 1;
   int32_t queued_ = 0;  // requests submitted and not yet ended

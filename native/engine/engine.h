@@ -23,7 +23,8 @@ struct Vocabulary {
 };
 
 struct EngineOptions {
-  int32_t context_length = 0;  // tokens of prompt and answer of one request; 0: min(trained, 8192)
+  int32_t context_length = 0;  // tokens of prompt and answer of one request; 0: the trained ones, at most
+                               // 8192 and no more than memory holds
   int32_t max_concurrent = 8;  // requests in the batch at once
   int32_t max_queue = 256;     // requests that wait for a place; one more is refused with queue_full
   int32_t max_batch_tokens = 512;

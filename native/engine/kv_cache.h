@@ -14,7 +14,6 @@ namespace inhouse {
 struct BlockTables {
   std::vector<std::vector<int32_t>> blocks;  // [groups][position / 32]: pool block, -1 once given back
   std::vector<const int32_t*> tables;        // [groups], what a batch points to
-  int32_t tokens = 0;                        // positions that have blocks
 };
 
 class KvCache {
@@ -23,6 +22,10 @@ class KvCache {
   // added in one step: a sliding-window group needs no more than its window and one step per sequence.
   KvCache(const Model& model, KvType type_k, KvType type_v, int32_t sequences, int32_t context_length,
           int32_t max_step_tokens);
+
+  // What a cache of these sizes reserves, in bytes; saturates.
+  static uint64_t bytes_for(const Model& model, KvType type_k, KvType type_v, int32_t sequences,
+                            int32_t context_length, int32_t max_step_tokens);
 
   std::span<const std::unique_ptr<KvPool>> pools() const { return pools_; }
   uint64_t bytes() const;

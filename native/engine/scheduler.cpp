@@ -45,10 +45,12 @@ std::vector<std::unique_ptr<Sequence>> Scheduler::remove_all() {
 
 void Scheduler::admit() {
   while (!waiting_.empty() && int32_t(running_.size()) < options_.max_concurrent) {
-    waiting_.front()->cache = cache_.open();
-    waiting_.front()->started = Clock::now();
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
+    Sequence& sequence = *running_.back();
+    sequence.cache = cache_.open();
+    sequence.started = Clock::now();
+    for (int32_t token : sequence.spec.prompt) sequence.sampler.accept(token);
   }
 }
 

@@ -4,7 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,9 +24,7 @@ struct Sequence {
       : spec(std::move(request)),
         sampler(spec.sampling, vocabulary, spec.top_logprobs),
         stop_matcher(spec.stop),
-        submitted(Clock::now()) {
-    for (int32_t token : spec.prompt) sampler.accept(token);
-  }
+        submitted(Clock::now()) {}
 
   uint64_t id = 0;
   RequestSpec spec;
@@ -44,6 +42,9 @@ struct Sequence {
   bool in_prompt() const { return computed < prompt_tokens(); }
 };
 
+// Lists, so that requests change hands without allocation.
+using SequenceList = std::list<std::unique_ptr<Sequence>>;
+
 // What one sequence does in the current step.
 struct Work {
   Sequence* sequence;
@@ -57,8 +58,8 @@ class Scheduler {
  public:
   Scheduler(KvCache& cache, const EngineOptions& options) : cache_(cache), options_(options) {}
 
-  int32_t waiting() const { return int32_t(waiting_.size()); }
-  void add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+  // Takes over all of `arrived`, in order.
+  void add(SequenceList& arrived) noexcept { waiting_.splice(waiting_.end(), arrived); }
   Sequence* find(uint64_t id);
   // Takes a request out, wherever it is; frees its blocks. Null where it is unknown.
   std::unique_ptr<Sequence> remove(uint64_t id);
@@ -76,7 +77,7 @@ class Scheduler {
 
   KvCache& cache_;
   const EngineOptions& options_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;
+  SequenceList waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
 
   // The step's batch and the memory behind its spans.

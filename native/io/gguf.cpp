@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <mutex>
 #include <optional>
 
 #include "native/core/error.h"
@@ -19,9 +20,16 @@ class FileMapping final : public Mapping {
   const uint8_t* data() const override { return file_.data(); }
   uint64_t size() const override { return file_.size(); }
   bool damaged() const override { return file_.damaged(); }
+  void lock() override {
+    const std::lock_guard guard(mutex_);
+    if (!locked_) platform::lock_memory(file_.data(), file_.size());
+    locked_ = true;  // until it is unmapped
+  }
 
  private:
   platform::MappedFile file_;
+  std::mutex mutex_;
+  bool locked_ = false;
 };
 
 class FileSource final : public ByteSource {
@@ -30,7 +38,12 @@ class FileSource final : public ByteSource {
   const std::string& name() const override { return file_.path(); }
   uint64_t size() const override { return file_.size(); }
   void read(uint64_t offset, void* dst, uint64_t count) const override { file_.read(offset, dst, count); }
-  std::shared_ptr<Mapping> map() const override { return std::make_shared<FileMapping>(file_.map()); }
+  std::shared_ptr<Mapping> map() const override {
+    const std::lock_guard guard(mutex_);
+    std::shared_ptr<Mapping> mapping = mapping_.lock();
+    if (!mapping) mapping_ = mapping = std::make_shared<FileMapping>(file_.map());
+    return mapping;
+  }
   std::string identity() const override {
     const platform::FileIdentity& id = file_.identity();
     return std::to_string(id.device) + ":" + std::to_string(id.inode) + ":" + std::to_string(id.size) + ":" +
@@ -39,6 +52,8 @@ class FileSource final : public ByteSource {
 
  private:
   platform::File file_;
+  mutable std::mutex mutex_;
+  mutable std::weak_ptr<Mapping> mapping_;  // shared by all who map this file
 };
 
 // A path of the form NAME-00001-of-00003.gguf.

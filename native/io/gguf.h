@@ -63,6 +63,8 @@ class Mapping {
   virtual const uint8_t* data() const = 0;
   virtual uint64_t size() const = 0;
   virtual bool damaged() const = 0;
+  // Keeps the pages in memory from now on. Error: memory_lock. Thread-safe.
+  virtual void lock() = 0;
 };
 
 class GgufFile {

@@ -19,27 +19,50 @@ std::vector<float> inverse_frequencies(const RopeConfig& rope, const HyperParame
 
 }  // namespace
 
+// The floats of each buffer.
+struct ForwardPass::Sizes {
+  uint64_t rope, stream, hidden, q, k, v, ffn, logits;
+
+  Sizes(const HyperParameters& h, int32_t max_rows, int32_t max_outputs) {
+    const auto rows = uint64_t(max_rows);
+    rope = rows * uint64_t(h.rope_dims);
+    // x, attended and kept trade places in keep_outputs, so they are of one size.
+    stream = rows * std::max(uint64_t(h.width), uint64_t(h.heads) * uint64_t(h.head_dim_v));
+    hidden = rows * uint64_t(h.width);
+    q = rows * uint64_t(h.heads) * uint64_t(h.head_dim);
+    k = rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim);
+    v = rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim_v);
+    ffn = rows * uint64_t(h.ffn_width);
+    logits = uint64_t(max_outputs) * uint64_t(h.vocabulary);
+  }
+};
+
+uint64_t ForwardPass::bytes_for(const Model& model, int32_t max_rows, int32_t max_outputs) {
+  const Sizes s(model.hyper(), max_rows, max_outputs);
+  const uint64_t floats =
+      model.hyper().ropes.size() * s.rope + 3 * s.stream + s.hidden + s.q + s.k + s.v + 2 * s.ffn + s.logits;
+  return floats * sizeof(float);
+}
+
 ForwardPass::ForwardPass(const Model& model, int32_t max_rows, int32_t max_outputs)
     : model_(model), ops_(model.backend()), max_outputs_(max_outputs) {
   const HyperParameters& h = model.hyper();
-  const auto rows = uint64_t(max_rows);
+  const Sizes s(h, max_rows, max_outputs);
   try {
     for (const RopeConfig& rope : h.ropes) {
       inverse_frequencies_.push_back(inverse_frequencies(rope, h));
-      rope_tables_.push_back(allocate(rows * uint64_t(h.rope_dims)));
+      rope_tables_.push_back(allocate(s.rope));
     }
-    // x, attended and kept trade places in keep_outputs, so they are of one size.
-    const uint64_t widest = std::max(uint64_t(h.width), uint64_t(h.heads) * uint64_t(h.head_dim_v));
-    x_ = allocate(rows * widest);
-    attended_ = allocate(rows * widest);
-    kept_ = allocate(rows * widest);
-    h_ = allocate(rows * uint64_t(h.width));
-    q_ = allocate(rows * uint64_t(h.heads) * uint64_t(h.head_dim));
-    k_ = allocate(rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim));
-    v_ = allocate(rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim_v));
-    gate_ = allocate(rows * uint64_t(h.ffn_width));
-    up_ = allocate(rows * uint64_t(h.ffn_width));
-    logits_ = allocate(uint64_t(max_outputs) * uint64_t(h.vocabulary));
+    x_ = allocate(s.stream);
+    attended_ = allocate(s.stream);
+    kept_ = allocate(s.stream);
+    h_ = allocate(s.hidden);
+    q_ = allocate(s.q);
+    k_ = allocate(s.k);
+    v_ = allocate(s.v);
+    gate_ = allocate(s.ffn);
+    up_ = allocate(s.ffn);
+    logits_ = allocate(s.logits);
   } catch (...) {
     for (float* buffer : buffers_) ops_.release(buffer);
     throw;
@@ -62,7 +85,7 @@ bool ForwardPass::run(const Batch& batch, std::span<const std::unique_ptr<KvPool
                       const std::atomic<bool>& stop) {
   const HyperParameters& h = model_.hyper();
   for (size_t r = 0; r < rope_tables_.size(); ++r) {
-    ops_.rope_table(batch.positions, inverse_frequencies_[r], 1.0f, rope_tables_[r]);
+    ops_.rope_table(batch.positions, inverse_frequencies_[r], rope_tables_[r]);
   }
   ops_.embed(*model_.token_embedding, batch.tokens, h.embedding_scale, x_);
   for (int32_t l = 0; l < h.layers; ++l) {

@@ -28,8 +28,11 @@ class ForwardPass {
 
   int32_t max_outputs() const { return max_outputs_; }
   uint64_t bytes() const { return floats_ * sizeof(float); }
+  // What a pass of these sizes allocates, in bytes.
+  static uint64_t bytes_for(const Model& model, int32_t max_rows, int32_t max_outputs);
 
  private:
+  struct Sizes;
   float* allocate(uint64_t floats);
   void attention(const LayerWeights& w, const LayerConfig& config, KvPool& pool, const Batch& batch);
   void feed_forward(const LayerWeights& w, int64_t rows);

@@ -46,6 +46,19 @@ int32_t positive(const GgufFile& file, const std::string& key, uint64_t max) {
   return int32_t(value);
 }
 
+}  // namespace
+
+float arch::positive_float(const GgufFile& file, const std::string& key, double absent) {
+  const double value = file.get_float(key, absent);
+  require(value > 0 && std::isfinite(float(value)),
+          key + " is " + std::to_string(value) + "; expected more than 0");
+  return float(value);
+}
+
+namespace {
+
+using arch::positive_float;
+
 // A number that this version can only handle when all layers agree on it.
 int32_t same_in_all_layers(const GgufFile& file, const std::string& key, int32_t layers, uint64_t max) {
   const std::vector<uint64_t> values = file.get_uints(key, uint64_t(layers), max);
@@ -56,11 +69,9 @@ int32_t same_in_all_layers(const GgufFile& file, const std::string& key, int32_t
   return int32_t(values[0]);
 }
 
-float positive_float(const GgufFile& file, const std::string& key, double absent) {
-  const double value = file.get_float(key, absent);
-  require(value > 0 && std::isfinite(float(value)),
-          key + " is " + std::to_string(value) + "; expected more than 0");
-  return float(value);
+// 0, no cap, where absent.
+float soft_cap(const GgufFile& file, const std::string& key) {
+  return file.find(key) ? positive_float(file, key, 0) : 0.0f;
 }
 
 RopeConfig read_rope(const GgufFile& file, const std::string& prefix) {
@@ -98,9 +109,8 @@ void read_common(const GgufFile& file, HyperParameters& hyper) {
           prefix + "attention.key_length and value_length must be positive");
   hyper.norm_epsilon = positive_float(file, prefix + "attention.layer_norm_rms_epsilon", 1e-5);
   hyper.attention_scale = 1.0f / std::sqrt(float(hyper.head_dim));
-  hyper.attention_softcap = float(file.get_float(prefix + "attn_logit_softcapping", 0.0));
-  hyper.logit_softcap = float(file.get_float(prefix + "final_logit_softcapping", 0.0));
-  require(hyper.attention_softcap >= 0 && hyper.logit_softcap >= 0, "soft caps must not be negative");
+  hyper.attention_softcap = soft_cap(file, prefix + "attn_logit_softcapping");
+  hyper.logit_softcap = soft_cap(file, prefix + "final_logit_softcapping");
   hyper.rope_dims =
       int32_t(file.get_uint(prefix + "rope.dimension_count", kMaxHeadDim, uint64_t(hyper.head_dim)));
   require(hyper.rope_dims > 0 && hyper.rope_dims % 2 == 0 && hyper.rope_dims <= hyper.head_dim,

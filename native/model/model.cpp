@@ -4,6 +4,7 @@
 
 #include "native/core/error.h"
 #include "native/model/weight_store.h"
+#include "native/platform/platform.h"
 
 namespace inhouse {
 namespace {
@@ -163,7 +164,8 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   binder.check_all_bound();
 
   model->store_ = WeightStore::shared(*file, model->backend_->layout());
-  model->store_->load(*file, *model->backend_, binder.requests(), control);
+  const uint64_t available = options.cpu.repack ? platform::memory_info().available : 0;
+  model->store_->load(*file, *model->backend_, binder.requests(), available, control);
   if (tied) model->output = model->token_embedding;
   for (const TensorInfo& tensor : file->tensors()) model->parameters_ += uint64_t(tensor.elements());
   return model;

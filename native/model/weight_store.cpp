@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "native/core/error.h"
+
 namespace inhouse {
 
 std::shared_ptr<WeightStore> WeightStore::shared(const GgufFile& file, const std::string& layout) {
@@ -18,9 +20,21 @@ std::shared_ptr<WeightStore> WeightStore::shared(const GgufFile& file, const std
 }
 
 void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector<WeightRequest>& requests,
-                       const LoadControl& control) {
+                       uint64_t available, const LoadControl& control) {
   std::unique_lock lock(mutex_, std::defer_lock);
   while (!lock.try_lock_for(std::chrono::milliseconds(20))) control.check();
+  uint64_t missing = 0;
+  for (const WeightRequest& request : requests) {
+    const auto at = weights_.find(request.tensor->name);
+    if (at == weights_.end() || !at->second) missing += request.tensor->bytes;
+  }
+  if (available > 0 && missing > available) {
+    throw Error(Code::out_of_memory,
+                "the weights of " + file.path() + " take " + std::to_string(missing >> 20) + " MiB, with " +
+                    std::to_string(available >> 20) +
+                    " MiB available; use a smaller quantization, or repack: false to compute "
+                    "from the mapped file");
+  }
   for (const WeightRequest& request : requests) {
     std::unique_ptr<Weight>& weight = weights_[request.tensor->name];
     if (weight) {

@@ -27,8 +27,11 @@ class WeightStore {
 
   // Fills every slot, reading what is not there yet. One caller reads at a time; the others wait and then
   // share. Where a load is cancelled, what it has read stays for the next.
+  //
+  // Throws out_of_memory before reading where the weights take more than `available` bytes (0: unknown, or
+  // nothing is copied): such a load would not fail, but the system would end a process to make room.
   void load(const GgufFile& file, Backend& backend, const std::vector<WeightRequest>& requests,
-            const LoadControl& control);
+            uint64_t available, const LoadControl& control);
 
   uint64_t bytes() const;
   // True once a mapped file has become shorter, so that weights were lost.

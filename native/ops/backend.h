@@ -138,10 +138,9 @@ class Backend {
   virtual void rms_norm(const float* x, const Weight& gain, float eps, int64_t rows, float* out) = 0;
   // All projections share x [rows, cols].
   virtual void linear(const float* x, int64_t rows, std::span<const Projection> outs, Place place) = 0;
-  // table [rows, dims]: cos then sin of positions[r] * inverse_frequencies[i], i < dims / 2, times
-  // `magnitude`.
+  // table [rows, dims]: cos then sin of positions[r] * inverse_frequencies[i], i < dims / 2.
   virtual void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-                          float magnitude, float* table) = 0;
+                          float* table) = 0;
   // Rotates the first `dims` of every head of x [rows, heads, head_dim] in place.
   virtual void rope(float* x, const float* table, int64_t rows, int32_t heads, int32_t head_dim, int32_t dims,
                     RopeStyle style) = 0;

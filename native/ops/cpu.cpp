@@ -92,14 +92,14 @@ class CpuBackend final : public Backend {
     linear_.run(x, rows, outs, place);
   }
   void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-                  float magnitude, float* table) override {
+                  float* table) override {
     // Once per batch, in double: exact range reduction matters more than time.
     const size_t half = inverse_frequencies.size();
     for (const int32_t position : positions) {
       for (size_t i = 0; i < half; ++i) {
         const double angle = double(position) * double(inverse_frequencies[i]);
-        table[i] = float(std::cos(angle)) * magnitude;
-        table[half + i] = float(std::sin(angle)) * magnitude;
+        table[i] = float(std::cos(angle));
+        table[half + i] = float(std::sin(angle));
       }
       table += 2 * half;
     }

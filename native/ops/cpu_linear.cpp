@@ -127,11 +127,6 @@ void CpuLinear::run(const float* x, int64_t rows, std::span<const Projection> ou
                         weight.packed->zero_point - (format.full ? kernels_.full_zero_point : 0), nullptr};
     size_t e = 0;
     while (e < extra_count && !(extras[e] == wanted)) ++e;
-    if (e == std::size(extras)) {  // more kinds than one layer can have: in turns
-      run(x, rows, outs.subspan(0, i), place);
-      run(x, rows, outs.subspan(i), place);
-      return;
-    }
     if (e == extra_count) extras[extra_count++] = wanted;
     extra_of[i] = e;
   }

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
-#include <mutex>
 #include <vector>
 
 #include "kernels/quant/half.h"
@@ -13,10 +11,9 @@ namespace {
 
 using kernels::kPanelRows;
 
-// Bytes of file that one thread reads and packs at a time, and that one turn on the pool takes: other
-// engines' steps wait no longer than for one turn.
-constexpr uint64_t kReadBytes = 1 << 20;
-constexpr uint64_t kTurnBytes = 16 << 20;
+// Bytes of file that are read at once and then packed by the pool in one turn: other engines' steps wait no
+// longer than for such a turn, and never for the disk.
+constexpr uint64_t kTurnBytes = 4 << 20;
 
 bool dense_type(kernels::TypeId id, kernels::DenseType* type) {
   switch (id) {
@@ -34,56 +31,22 @@ bool dense_type(kernels::TypeId id, kernels::DenseType* type) {
   }
 }
 
-// Keeps the first exception of a parallel region, whose tasks must not throw.
-class FirstFailure {
- public:
-  template <class Work>
-  void attempt(Work&& work) noexcept {
-    if (failed_.load(std::memory_order_relaxed)) return;
-    try {
-      work();
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!failure_) failure_ = std::current_exception();
-      failed_ = true;
-    }
-  }
-  void rethrow() const {
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::exception_ptr failure_;
-  std::atomic<bool> failed_{false};
-};
-
 void read_panels(const GgufFile& file, const TensorInfo& tensor, const LoadControl& control, int32_t threads,
                  CpuWeight& weight) {
   const uint64_t panel_file_bytes = weight.row_bytes * kPanelRows;
-  const int64_t batch = std::max<int64_t>(1, int64_t(kReadBytes / std::max<uint64_t>(1, panel_file_bytes)));
-  const int64_t turn =
-      std::max<int64_t>(1, int64_t(kTurnBytes / (panel_file_bytes * uint64_t(batch)))) * batch;
-  // A pool of fewer threads than asked for leaves buffers unused, never short.
-  std::vector<std::vector<uint8_t>> buffers{size_t(threads)};
-  FirstFailure failure;
+  const int64_t turn = std::max<int64_t>(1, int64_t(kTurnBytes / std::max<uint64_t>(1, panel_file_bytes)));
+  std::vector<uint8_t> buffer;
   for (int64_t first = 0; first < weight.panels(); first += turn) {
+    control.check();
     const int64_t end = std::min(weight.panels(), first + turn);
-    ThreadPool::shared().run(threads, (end - first + batch - 1) / batch, [&](int64_t chunk, int32_t worker) {
-      failure.attempt([&] {
-        control.check();
-        const int64_t begin = first + chunk * batch, stop = std::min(end, begin + batch);
-        const int64_t row = begin * kPanelRows, rows = std::min(weight.rows, stop * kPanelRows) - row;
-        std::vector<uint8_t>& buffer = buffers[size_t(worker)];
-        buffer.resize(uint64_t(rows) * weight.row_bytes);
-        file.read(tensor, uint64_t(row) * weight.row_bytes, buffer.size(), buffer.data());
-        for (int64_t p = begin; p < stop; ++p)
-          weight.pack(buffer.data() + uint64_t(p - begin) * panel_file_bytes, p,
-                      weight.memory.data() + p * weight.panel_bytes);
-        control.report(buffer.size());
-      });
+    const int64_t row = first * kPanelRows, rows = std::min(weight.rows, end * kPanelRows) - row;
+    buffer.resize(uint64_t(rows) * weight.row_bytes);
+    file.read(tensor, uint64_t(row) * weight.row_bytes, buffer.size(), buffer.data());
+    ThreadPool::shared().run(threads, end - first, [&](int64_t p, int32_t) {
+      weight.pack(buffer.data() + uint64_t(p) * panel_file_bytes, first + p,
+                  weight.memory.data() + (first + p) * weight.panel_bytes);
     });
-    failure.rethrow();
+    control.report(buffer.size());
   }
 }
 
@@ -141,6 +104,7 @@ std::unique_ptr<CpuWeight> load_cpu_weight(const GgufFile& file, const TensorInf
     }
     if (!options.repack) {
       weight->mapping = file.map(tensor.part);
+      if (options.lock_memory) weight->mapping->lock();
       weight->file_rows = weight->mapping->data() + tensor.offset;
       control.report(tensor.bytes);
       return weight;

@@ -121,6 +121,7 @@ class ReferenceBackend final : public Backend {
     weight->row_bytes = uint64_t(tensor.dims[0]) / tensor.type->block_elements * tensor.type->block_bytes;
     if (use != WeightUse::vector && !options_.repack) {
       weight->mapping = file.map(tensor.part);
+      if (options_.lock_memory) weight->mapping->lock();
       weight->data = weight->mapping->data() + tensor.offset;
       control.report(tensor.bytes);
       return weight;
@@ -151,6 +152,10 @@ class ReferenceBackend final : public Backend {
     auto pool = std::make_unique<ReferenceKvPool>();
     pool->spec = spec;
     pool->blocks = blocks;
+    // Four factors below 2^31: checked in floating point first, so that no product can wrap.
+    const double estimate = double(spec.layers) * blocks * kKvBlockTokens * spec.kv_heads *
+                            (double(spec.head_dim_k) + spec.head_dim_v) * sizeof(float);
+    if (estimate > 1e15) throw std::bad_alloc();
     const uint64_t tokens =
         uint64_t(spec.layers) * uint64_t(blocks) * kKvBlockTokens * uint64_t(spec.kv_heads);
     pool->keys = static_cast<float*>(std::calloc(tokens * uint64_t(spec.head_dim_k), sizeof(float)));
@@ -198,11 +203,10 @@ class ReferenceBackend final : public Backend {
   }
 
   void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-                  float magnitude, float* table) override {
+                  float* table) override {
     const int64_t half = int64_t(inverse_frequencies.size());
     for (size_t r = 0; r < positions.size(); ++r) {
-      ref::rope_table(positions[r], inverse_frequencies.data(), half, magnitude,
-                      table + int64_t(r) * 2 * half);
+      ref::rope_table(positions[r], inverse_frequencies.data(), half, table + int64_t(r) * 2 * half);
     }
   }
 

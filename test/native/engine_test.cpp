@@ -183,6 +183,40 @@ TEST(the_same_bits_however_the_work_is_cut) {
   }
 }
 
+TEST(an_evaluation_beside_generations_gives_the_same_bits) {
+  for (const int32_t length : {1, 20, 31, 32, 33, 130}) {
+    Rig alone(shapes()[2]), busy(shapes()[2]);
+    RequestSpec spec = request(length, -1);
+    spec.evaluate = spec.evaluate_rows = true;
+    const Outcome expected = alone.collector.wait(alone.engine->submit(spec));
+    const uint64_t before = busy.engine->submit(request(40, 60, 0.8f, 1));
+    while (busy.collector.tokens(before) == 0) std::this_thread::yield();
+    const uint64_t id = busy.engine->submit(spec), after = busy.engine->submit(request(7, 20, 0.8f, 2));
+    const Outcome got = busy.collector.wait(id);
+    CHECK_EQ(got.rows.size(), size_t(length) * 200);
+    CHECK(got.rows == expected.rows);
+    CHECK(got.logprobs == expected.logprobs);
+    CHECK(got.tokens.empty());
+    CHECK_EQ(busy.collector.wait(before).tokens.size(), size_t(60));
+    CHECK_EQ(busy.collector.wait(after).tokens.size(), size_t(20));
+  }
+}
+
+TEST(an_automatic_context_fits_the_memory) {
+  RandomModel shape = shapes()[0];
+  shape.context = 1 << 24;
+  Rig rig(shape);
+  CHECK_EQ(rig.engine->info().context_length, 8192);
+  EngineOptions many;
+  many.max_concurrent = 512;
+  many.kv_type_k = many.kv_type_v = KvType::f32;
+  shape.head_dim = 512;  // 64 KiB a token: 8,192 tokens of 512 sequences are 256 GiB
+  shape.kv_heads = 4;
+  shape.layers = 4;
+  Rig large(shape, Device::reference, 1, many);
+  CHECK(large.engine->info().context_length < 8192);
+}
+
 TEST(cache_types_change_little_and_keep_the_same_bits) {
   for (const Device device : devices()) {
     const RandomModel shape = shapes()[2];
@@ -251,6 +285,7 @@ TEST(computing_from_the_mapped_file_gives_the_same_bits) {
       mapped.repack = false;
       Rig a(shape, device), b(shape, device, 1, {}, mapped);
       CHECK_EQ(b.model->weight_bytes() < a.model->weight_bytes() / 4, true);
+      CHECK_EQ(b.model->layers[0].wq->mapping, b.model->layers[1].down->mapping);  // one for the whole file
       const Outcome expected = a.collector.wait(a.engine->submit(request(50, 20)));
       const Outcome got = b.collector.wait(b.engine->submit(request(50, 20)));
       CHECK(got.tokens == expected.tokens);

@@ -52,6 +52,7 @@ class MemoryFile final : public GgufFile {
       const uint8_t* data() const override { return bytes_->data(); }
       uint64_t size() const override { return bytes_->size(); }
       bool damaged() const override { return false; }
+      void lock() override {}
 
      private:
       std::shared_ptr<std::vector<uint8_t>> bytes_;

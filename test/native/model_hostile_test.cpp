@@ -87,7 +87,7 @@ TEST(contradicting_hyperparameters) {
        Code::model_invalid,
        "rope.scaling.factor"},
       {{"llama.expert_count=8"}, Code::model_invalid, "expert_count"},
-      {{"llama.attn_logit_softcapping=-3"}, Code::model_invalid, "soft caps"},
+      {{"llama.attn_logit_softcapping=-3"}, Code::model_invalid, "attn_logit_softcapping"},
       {{"llama.block_count"}, Code::invalid_argument, "llama.block_count"},
       {{"llama.block_count=two"}, Code::invalid_argument, "llama.block_count"},
   };

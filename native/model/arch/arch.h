@@ -14,4 +14,8 @@ void read_llama(const GgufFile& file, HyperParameters& hyper);
 void read_qwen2(const GgufFile& file, HyperParameters& hyper);
 void read_gemma3(const GgufFile& file, HyperParameters& hyper);
 
+// The value of a key that must be finite and more than 0, or a default where the file lacks it. Error:
+// model_invalid.
+float positive_float(const GgufFile& file, const std::string& key, double absent);
+
 }  // namespace inhouse::arch

@@ -20,7 +20,7 @@ void read_gemma3(const GgufFile& file, HyperParameters& hyper) {
   if (window == 0) return;
   const int32_t pattern = int32_t(file.get_uint("gemma3.attention.sliding_window_pattern", 1 << 20, 6));
   RopeConfig local;
-  local.base = float(file.get_float("gemma3.rope.freq_base_swa", 10000.0));
+  local.base = positive_float(file, "gemma3.rope.freq_base_swa", 10000.0);
   hyper.ropes.push_back(local);
   for (int32_t l = 0; l < hyper.layers; ++l) {
     if (pattern > 0 && (l + 1) % pattern == 0) continue;
