@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "native/core/error.h"
 
@@ -22,7 +23,10 @@ std::shared_ptr<WeightStore> WeightStore::shared(const GgufFile& file, const std
 void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector<WeightRequest>& requests,
                        uint64_t available, const LoadControl& control) {
   std::unique_lock lock(mutex_, std::defer_lock);
-  while (!lock.try_lock_for(std::chrono::milliseconds(20))) control.check();
+  while (!lock.try_lock()) {
+    control.check();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
   uint64_t missing = 0;
   for (const WeightRequest& request : requests) {
     const auto at = weights_.find(request.tensor->name);

@@ -38,7 +38,7 @@ class WeightStore {
   bool damaged() const;
 
  private:
-  mutable std::timed_mutex mutex_;  // held while reading; guards what follows
+  mutable std::mutex mutex_;  // held while reading; guards what follows
   std::map<std::string, std::unique_ptr<Weight>> weights_;
   std::vector<std::shared_ptr<Mapping>> mappings_;  // distinct
 };
