@@ -1,5 +1,14 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -174,6 +183,14 @@ describe("run", () => {
     });
     expect(result.promptTokens).toHaveLength(37);
     expect(result.tokens).toEqual([504, 3575, 282, 4649, 314, 7042, 30]);
+  });
+
+  test("--max-tokens 0 computes the prompt alone, as in the library", async () => {
+    const args = ["run", model, "Hello", "--max-tokens", "0", ...onDevice];
+    const { code, stdout } = await inhouse(...args, "--json");
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ text: "", tokens: [], finishReason: "length" });
+    expect(await inhouse(...args)).toMatchObject({ code: 0, stderr: expect.not.stringContaining("NaN") });
   });
 
   test("the prompt from stdin, and a system message", async () => {
@@ -394,6 +411,7 @@ describe("inspect, bench, eval", () => {
     for (const key of [
       "promptTokensPerSecond",
       "decodeTokensPerSecond",
+      "weightBandwidthGBs",
       "loadToFirstTokenMs",
       "peakMemoryBytes",
     ]) {
@@ -422,6 +440,22 @@ describe("inspect, bench, eval", () => {
     expect(result.perplexity).toBeCloseTo(Math.exp(mean), 3);
     const total = Array.from({ length: 49152 }, (_, i) => Math.exp(logprob(9, i))).reduce((a, b) => a + b);
     expect(total).toBeCloseTo(1, 4);
+
+    for (const [path, what] of [
+      [model, "is the model"],
+      [ids, "is the list of tokens"],
+    ]) {
+      const refused = await inhouse("eval", "perplexity", model, "--tokens", ids, "--logprobs", path);
+      expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining(what)]);
+    }
+    expect(readFileSync(ids, "utf8")).toBe(JSON.stringify([tokens, tokens.slice(0, 3)]));
+
+    // What fails later leaves the older file as it was.
+    writeFileSync(ids, "[[1, 2], [1, 49152]]");
+    const failed = await inhouse(...args);
+    expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining("TOKEN_OUT_OF_RANGE")]);
+    expect(readFileSync(out).equals(file)).toBe(true);
+    expect(readdirSync(folder)).not.toContain("rows.bin.partial");
   });
 
   test("eval perplexity of a text in windows", async () => {

@@ -26,6 +26,7 @@ import {
   remove,
 } from "../dist/hub/index.js";
 import { resolve } from "../dist/hub/index.js";
+import { withLock } from "../dist/hub/lock.js";
 import { readMember } from "../dist/hub/zip.js";
 import { makeZip, type MemberSpec } from "./support/zip.js";
 
@@ -249,6 +250,39 @@ describe("pull", () => {
     expect(files()).toEqual(["t.gguf"]);
   });
 
+  test("an onProgress that throws stops the pull with what it threw", async () => {
+    stubPip('[ -f "$0.on" ] || exec sleep 60');
+    const { model, data } = makeModel();
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => unhandled.push(error);
+    process.on("unhandledRejection", note);
+    const reason = Object.assign(new Error("enough"), { code: "ENOSPC" });
+    // The second call comes from the clock, while pip is at work.
+    let calls = 0;
+    const onProgress = () => {
+      if (++calls > 1) throw reason;
+    };
+    const start = performance.now();
+    expect(await failure(pull(model, { folder, onProgress }))).toBe(reason);
+    expect(performance.now() - start).toBeLessThan(5000);
+    expect(calls).toBe(2);
+    await sleep(300);
+    process.off("unhandledRejection", note);
+    expect([unhandled, calls, files()]).toEqual([[], 2, ["t.gguf.partial"]]);
+
+    writeFileSync(join(root, "bin", "python3.on"), "");
+    for (let last = 0; last < 3; ++last) {
+      let count = 0;
+      const later = () => {
+        if (count++ === last) throw reason;
+      };
+      expect(await failure(pull(model, { folder, onProgress: later }))).toBe(reason);
+      expect(count).toBe(last + 1);
+    }
+    expect(readFileSync((await pull(model, { folder })).path).equals(data)).toBe(true);
+    expect(files()).toEqual(["t.gguf"]);
+  });
+
   test("a store that cannot be written", async () => {
     writeFileSync(folder, "a file where the folder should be");
     const { code, message } = await failure(pull(makeModel().model, { folder }));
@@ -261,6 +295,47 @@ describe("pull", () => {
   test("an unknown name lists the known ones", async () => {
     const { code, message } = await failure(pull("gpt-17", { folder }));
     expect([code, message]).toEqual(["ERR_INHOUSE_MODEL_NOT_FOUND", expect.stringContaining("smollm2:135m")]);
+  });
+});
+
+describe("the lock", () => {
+  const path = () => join(root, "lock");
+  const dead = () => {
+    writeFileSync(path(), "nobody");
+    utimesSync(path(), new Date(0), new Date(0));
+  };
+
+  test("one of two waiters on a dead lock gets it, then the other", async () => {
+    for (let round = 0; round < 20; ++round) {
+      dead();
+      let inside = 0;
+      let most = 0;
+      const work = async () => {
+        most = Math.max(most, ++inside);
+        await sleep(round % 3);
+        inside--;
+      };
+      const start = performance.now();
+      await Promise.all([withLock(path(), work), withLock(path(), work)]);
+      expect(most).toBe(1);
+      expect(performance.now() - start).toBeLessThan(5000);
+      expect(readdirSync(root).sort()).toEqual(["bin", "wheels"]);
+    }
+  });
+
+  test("another holder's lock is not released", async () => {
+    await withLock(path(), () => {
+      rmSync(path());
+      writeFileSync(path(), "another's");
+      return Promise.resolve();
+    });
+    expect(readFileSync(path(), "utf8")).toBe("another's");
+  });
+
+  test("a task that fails gives it back", async () => {
+    const reason = new Error("enough");
+    expect(await failure(withLock(path(), () => Promise.reject(reason)))).toBe(reason);
+    expect(existsSync(path())).toBe(false);
   });
 });
 

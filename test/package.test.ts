@@ -69,6 +69,17 @@ describe("the package", () => {
     expect(paths.filter((path) => /\.(gguf|tsbuildinfo|test\.js)$/.test(path))).toEqual([]);
   });
 
+  it("gives the store on its own, to both kinds of import, as one instance", () => {
+    const script =
+      'import * as hub from "inhouse/hub"; import { createRequire } from "node:module"; ' +
+      'const same = createRequire(import.meta.url)("inhouse/hub"); ' +
+      "console.log(hub.pull === same.pull, hub.knownModels[0].name, " +
+      "hub.storeFolder().length > 0)";
+    const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+    expect([run.stderr, run.stdout]).toEqual(["", "true smollm2:135m true\n"]);
+    expect(readFileSync("dist/hub/index.d.mts", "utf8")).toContain("./index.js");
+  });
+
   it("runs nothing when it is installed", () => {
     const hooks = [
       "preinstall",

@@ -138,6 +138,38 @@ describe("hostile templates", () => {
     );
   }
 
+  test("one that is always too slow blocks twice, not with every request", () => {
+    for (const source of [
+      "{% for i in range(50000) %}{% for j in range(50000) %}{% endfor %}{% endfor %}",
+      "{% if messages | length > 1 %}{% for i in range(99999999) %}{% endfor %}{% endif %}",
+    ]) {
+      const template = new ChatTemplate(source);
+      const talk = [...user("x".repeat(5000)), ...user("b")];
+      for (let i = 0; i < 2; ++i)
+        expect(failure(() => template.render(talk)).code).toBe("ERR_INHOUSE_TEMPLATE_LIMIT");
+      const start = performance.now();
+      for (let i = 0; i < 50; ++i) {
+        const { code, message } = failure(() => template.render(talk));
+        expect([code, message]).toEqual([
+          "ERR_INHOUSE_TEMPLATE_LIMIT",
+          expect.stringContaining("short conversation"),
+        ]);
+      }
+      expect(performance.now() - start).toBeLessThan(500);
+    }
+  });
+
+  test("an enormous conversation does not spoil the template for others", () => {
+    const template = new ChatTemplate(
+      "{% for m in messages %}{% for n in messages %}{% endfor %}{{ m.content }}{% endfor %}",
+    );
+    const huge = Array.from({ length: 10_000 }, () => ({ role: "user", content: "" }));
+    for (let i = 0; i < 2; ++i) {
+      expect(failure(() => template.render(huge)).code).toBe("ERR_INHOUSE_TEMPLATE_LIMIT");
+      expect(template.render(user("hi"))).toBe("hi");
+    }
+  });
+
   test("long honest conversations pass", () => {
     const template = new ChatTemplate(read("data/templates/tools-xml.jinja"));
     const turn = (i: number) => ({ role: i % 2 ? "assistant" : "user", content: "word ".repeat(200) });

@@ -35,6 +35,9 @@ export class ChatTemplate {
   readonly source: string;
   readonly #tokens: TemplateTokens;
   #program: Node | undefined;
+  /** The beginning of a conversation that ran into a limit: if that does too, it is the template's doing. */
+  #suspect: PlainValue | undefined;
+  #exceeded: InhouseError | undefined;
 
   /** Throws ERR_INHOUSE_TEMPLATE_MISSING without a source, ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long. */
   constructor(source: string | undefined, tokens: TemplateTokens = {}) {
@@ -57,7 +60,8 @@ export class ChatTemplate {
   /**
    * The prompt for a conversation. Throws ERR_INHOUSE_INVALID_ARGUMENT for messages of the wrong shape,
    * ERR_INHOUSE_TEMPLATE_INVALID if the template is broken or refuses the conversation, and
-   * ERR_INHOUSE_TEMPLATE_LIMIT if rendering takes too long or grows too large.
+   * ERR_INHOUSE_TEMPLATE_LIMIT if rendering takes too long or grows too large. Rendering holds the thread, so a template
+   * that runs into a limit is tried once more, with a short conversation, and if that does not help never again.
    */
   render(messages: unknown, options: RenderOptions = {}): string {
     const data: Record<string, PlainValue> = {};
@@ -70,8 +74,31 @@ export class ChatTemplate {
     data.eos_token = this.#tokens.eosToken ?? "";
     if (options.tools !== undefined && options.tools.length > 0) data.tools = toPlain(options.tools, "tools");
     const now = options.now ?? new Date();
-    const inputLength = JSON.stringify(data).length;
+    if (this.#suspect !== undefined) {
+      const short = { ...data, messages: this.#suspect };
+      this.#suspect = undefined;
+      try {
+        this.#render(short, now);
+      } catch (error) {
+        if (isLimit(error)) this.#exceeded = error;
+      }
+    }
+    if (this.#exceeded) {
+      throw limitError(
+        `it stopped at a short conversation before: ${this.#exceeded.message}`,
+        this.#exceeded,
+      );
+    }
+    try {
+      return this.#render(data, now);
+    } catch (error) {
+      if (isLimit(error)) this.#suspect = beginning(data.messages);
+      throw error;
+    }
+  }
 
+  #render(data: Record<string, PlainValue>, now: Date): string {
+    const inputLength = JSON.stringify(data).length;
     return translateErrors(() =>
       runGuarded(inputLength, () => {
         this.#program ??= parse(tokenize(this.source, { lstrip_blocks: true, trim_blocks: true }));
@@ -80,6 +107,15 @@ export class ChatTemplate {
       }),
     );
   }
+}
+
+const isLimit = (error: unknown) => InhouseError.is(error, "ERR_INHOUSE_TEMPLATE_LIMIT");
+
+/** The first messages, with little of what they say and nothing else. */
+function beginning(messages: PlainValue): PlainValue {
+  return (messages as { role: string; content: unknown }[]).slice(0, 3).map(({ role, content }) => {
+    return { role, content: typeof content === "string" ? content.slice(0, 100) : "" };
+  });
 }
 
 function makeScope(data: Record<string, PlainValue>, now: Date): Environment {

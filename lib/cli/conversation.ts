@@ -49,10 +49,12 @@ async function respond(
   lines: Lines,
   shell: Shell,
 ): Promise<string | undefined> {
+  let cancel: (() => void) | undefined;
   try {
     const generation = start(text, messages);
-    lines.onInterrupt = () => generation.cancel();
-    shell.signal.addEventListener("abort", () => generation.cancel(), { once: true });
+    cancel = () => generation.cancel();
+    lines.onInterrupt = cancel;
+    shell.signal.addEventListener("abort", cancel, { once: true });
     for await (const delta of generation) await shell.stdout.writeForeign(delta.text);
     const result = await generation.result();
     await shell.stdout.write("\n");
@@ -67,6 +69,8 @@ async function respond(
       throw error;
     return undefined;
   } finally {
+    // The signal outlives the answer, and would keep it.
+    if (cancel) shell.signal.removeEventListener("abort", cancel);
     lines.onInterrupt = undefined;
   }
 }

@@ -103,9 +103,9 @@ export const requestFlags = {
   maxTokens: integerFlag(
     "max-tokens",
     "N",
-    1,
+    completeRules.maxTokens.min,
     completeRules.maxTokens.max,
-    "The most tokens to generate (default: until the context is full).",
+    "The most tokens to generate; 0 computes the prompt alone (default: until the context is full).",
   ),
   stop: { name: "stop", value: "TEXT", repeats: true, help: "End before this text." },
   stopTokens: {

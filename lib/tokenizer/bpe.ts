@@ -1,6 +1,6 @@
 import { type ByteTable, hashBytes, longestToken } from "./byte-table.js";
 import type { IdBuffer } from "./id-buffer.js";
-import { MergeRun, workPerStep } from "./merge-run.js";
+import { longWord, MergeRun, workPerStep } from "./merge-run.js";
 import { longestCachedPiece, PieceCache } from "./piece-cache.js";
 import { PieceWalker, type PreTokenizerRules } from "./pretokenizers.js";
 
@@ -95,7 +95,10 @@ export class BytePairEncoder {
         if (whole >= 0) out.push(whole);
         else if (short) this.mergeShort(bytes, at, stop, out);
         else {
-          const run = new BytePairRun(byteTokens(bytes, at, stop, this.byteIds), this.merges);
+          if (stop - at > longWord) yield;
+          const first = byteTokens(bytes, at, stop, this.byteIds);
+          if (stop - at > longWord) yield;
+          const run = new BytePairRun(first, this.merges);
           yield* run.run(out);
         }
         if (short) cache.put(bytes, at, stop, hash, out, from);

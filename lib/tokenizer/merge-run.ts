@@ -2,6 +2,8 @@ import type { IdBuffer } from "./id-buffer.js";
 
 /** Work between two points where a long encoding can be interrupted; about a tenth of a millisecond. */
 export const workPerStep = 1024;
+/** Bytes of a word from which finding its end, reading it and preparing its merges are steps of their own. */
+export const longWord = 1 << 14;
 
 /**
  * Merges neighbouring symbols, best pair first and leftmost among equals, until no pair can be merged: with a heap of

@@ -1,6 +1,6 @@
 import { type ByteTable, hashBytes, longestToken } from "./byte-table.js";
 import type { IdBuffer } from "./id-buffer.js";
-import { MergeRun, workPerStep } from "./merge-run.js";
+import { longWord, MergeRun, workPerStep } from "./merge-run.js";
 import { longestCachedPiece, PieceCache } from "./piece-cache.js";
 import { after } from "./unicode.js";
 
@@ -48,6 +48,7 @@ export class SentencePieceEncoder {
         const from = out.length;
         if (short && this.vocabulary.unused === undefined) this.mergeShort(bytes, at, stop, out);
         else {
+          if (stop - at > longWord) yield;
           const run = new SentencePieceRun(bytes, at, stop, this.vocabulary);
           yield* run.run(out);
         }

@@ -1,6 +1,7 @@
 // `inhouse bench`: how fast a model reads a prompt and writes, in a few rounds.
 import { availableParallelism, cpus } from "node:os";
 
+import { readHeader } from "../../header.js";
 import type { Model } from "../../model.js";
 import type { Timings } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
@@ -43,7 +44,9 @@ export const benchCommand: Command = {
   name: "bench",
   operands: "MODEL",
   summary: "Measure reading and writing speed, load to first token, and memory.",
-  details: "Each round reads another text, so that no round can use what an earlier one left in the cache.",
+  details:
+    "Each round reads another text, as a server would. The weights' rate is a lower bound of what decoding reads from " +
+    "memory: the bytes of the file's weights that one token needs, times tokens per second.",
   groups: { Measurement: benchFlags, "Loading and device": loadFlags },
   async run(args, shell) {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
@@ -78,6 +81,8 @@ export const benchCommand: Command = {
       }
       bar.clear();
       const { path, architecture, quantization, parameters, deviceDescription, memory } = model.info;
+      const decodeTokensPerSecond = median(rounds.map((round) => round.decodeTokensPerSecond));
+      const weightBytesPerToken = await weightBytes(path);
       const result = {
         model: { path, architecture, quantization, parameters },
         device: deviceDescription,
@@ -86,7 +91,9 @@ export const benchCommand: Command = {
         decodeTokens,
         depth,
         promptTokensPerSecond: median(rounds.map((round) => round.promptTokensPerSecond)),
-        decodeTokensPerSecond: median(rounds.map((round) => round.decodeTokensPerSecond)),
+        decodeTokensPerSecond,
+        weightBytesPerToken,
+        weightBandwidthGBs: (weightBytesPerToken * decodeTokensPerSecond) / 1e9,
         loadMs,
         loadToFirstTokenMs,
         memory,
@@ -99,6 +106,14 @@ export const benchCommand: Command = {
     }
   },
 };
+
+/** Bytes of the file's weights that each token needs: all but an input embedding that is not the output too. */
+async function weightBytes(path: string): Promise<number> {
+  const { tensors } = await readHeader(path);
+  const apart = tensors.some(({ name }) => name === "output.weight");
+  const read = tensors.filter(({ name }) => !(apart && name === "token_embd.weight"));
+  return read.reduce((sum, tensor) => sum + tensor.bytes, 0);
+}
 
 /** `length` tokens of the text from a place of its own, so that no two prompts begin alike. */
 function prompt(tokens: ArrayLike<number>, length: number, round: number): number[] {
@@ -122,6 +137,7 @@ interface Result extends Round {
   promptTokens: number;
   decodeTokens: number;
   depth: number;
+  weightBandwidthGBs: number;
   loadMs: number;
   loadToFirstTokenMs: number;
   peakMemoryBytes: number;
@@ -144,6 +160,7 @@ function table(result: Result): string {
       `${result.decodeTokensPerSecond.toFixed(1)} tokens/s`,
       range("decodeTokensPerSecond"),
     ],
+    ["weights read", `${result.weightBandwidthGBs.toFixed(1)} GB/s`, "at least, while decoding"],
     ["load", `${(result.loadMs / 1000).toFixed(2)} s`, ""],
     ["load to first token", `${(result.loadToFirstTokenMs / 1000).toFixed(2)} s`, ""],
     ["peak memory", bytes(result.peakMemoryBytes), ""],

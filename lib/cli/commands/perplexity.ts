@@ -1,17 +1,20 @@
 // `inhouse eval perplexity`: how well a model predicts a text.
-import { open, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { endianness } from "node:os";
 
 import { InhouseError } from "../../errors.js";
+import { resolve } from "../../hub/index.js";
 import type { Model } from "../../model.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import type { EvaluateRows } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { integerFlag, parseFlags } from "../flags.js";
 import { load } from "../loading.js";
+import { OutputFile } from "../output-file.js";
 import { loadFlags, loadOptions } from "../settings.js";
 import { json, ProgressBar, visible } from "../terminal.js";
 import { UsageError } from "../usage.js";
+import { type Context, cutWindows } from "../windows.js";
 
 const { contextLength: _, ...otherLoadFlags } = loadFlags;
 
@@ -30,12 +33,6 @@ const evalFlags = {
   },
   json: { name: "json", help: "Print one JSON document." },
 };
-
-/** Tokens evaluated together; those from `scoredFrom` on count. */
-interface Context {
-  tokens: number[];
-  scoredFrom: number;
-}
 
 export const perplexityCommand: Command = {
   name: "eval perplexity",
@@ -62,10 +59,17 @@ export const perplexityCommand: Command = {
       2,
       given ? Math.max(...given.map((context) => context.tokens.length)) : window,
     );
-    const model = await load(name!, options, shell);
+    const path = await resolve(name!);
+    const inputs = {
+      "the model": path,
+      ...(file === undefined ? {} : { "the text": file }),
+      ...(tokens === undefined ? {} : { "the list of tokens": tokens }),
+    };
+    const out = logprobs === undefined ? undefined : await OutputFile.plan("logprobs", logprobs, inputs);
+    const model = await load(path, options, shell);
     try {
       const contexts = given ?? windows(model.tokenizer, text!, window, shell);
-      const result = await score(model, contexts, logprobs, shell);
+      const result = await score(model, contexts, out, shell);
       await shell.stdout.write(values.json === true ? `${json(result)}\n` : visible(report(result)));
     } finally {
       await model.dispose();
@@ -102,18 +106,12 @@ function windows(tokenizer: Tokenizer, text: string, size: number, shell: Shell)
       `the text has ${tokens.length} tokens, at least 2 are needed`,
     );
   }
-  const count = Math.floor(tokens.length / size);
-  if (count === 0) {
+  if (tokens.length < size) {
     shell.stderr.note(
       `the text has ${tokens.length} tokens, less than one window of ${size}: all of them count\n`,
     );
-    return [{ tokens, scoredFrom: 1 }];
   }
-  return Array.from({ length: count }, (_, i) => {
-    const part = tokens.slice(i * size, (i + 1) * size);
-    if (tokenizer.addBos && tokenizer.bosTokenId !== undefined) part[0] = tokenizer.bosTokenId;
-    return { tokens: part, scoredFrom: (size >> 1) + 1 };
-  });
+  return cutWindows(tokens, size, tokenizer.addBos ? tokenizer.bosTokenId : undefined);
 }
 
 interface Result {
@@ -130,28 +128,28 @@ interface Result {
 async function score(
   model: Model,
   contexts: readonly Context[],
-  out: string | undefined,
+  out: OutputFile | undefined,
   shell: Shell,
 ): Promise<Result> {
   const start = performance.now();
-  const rows = out === undefined ? undefined : await RowFile.create(out);
   const bar = new ProgressBar(shell.stderr, "evaluating");
   let sum = 0;
   let scoredTokens = 0;
   try {
+    await out?.create();
     for (const [i, { tokens, scoredFrom }] of contexts.entries()) {
       const soFar = scoredTokens > 0 ? `perplexity ${Math.exp(-sum / scoredTokens).toFixed(3)}` : "";
       bar.update(i / contexts.length, `${i} of ${contexts.length} ${soFar}`);
       const { logprobs } = await model.evaluate(tokens, {
         signal: shell.signal,
-        ...(rows ? { onRows: (piece: EvaluateRows) => rows.append(piece) } : {}),
+        ...(out ? { onRows: ({ rows }: EvaluateRows) => out.append(littleEndian(rows)) } : {}),
       });
       for (let at = scoredFrom; at < tokens.length; ++at) sum += logprobs[at - 1]!;
       scoredTokens += tokens.length - scoredFrom;
     }
-    await rows?.close();
+    await out?.finish();
   } catch (error) {
-    await rows?.discard();
+    await out?.discard();
     throw error;
   } finally {
     bar.clear();
@@ -169,33 +167,9 @@ async function score(
   };
 }
 
-/** The file of --logprobs. The model waits for each write. */
-class RowFile {
-  private constructor(
-    readonly path: string,
-    readonly file: Awaited<ReturnType<typeof open>>,
-  ) {}
-
-  static async create(path: string): Promise<RowFile> {
-    return new RowFile(path, await open(path, "w"));
-  }
-
-  async append({ rows }: EvaluateRows): Promise<void> {
-    const data = Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength);
-    if (endianness() === "BE") data.swap32();
-    for (let done = 0; done < data.length;) {
-      done += (await this.file.write(data, done, Math.min(data.length - done, 2 ** 24))).bytesWritten;
-    }
-  }
-
-  close(): Promise<void> {
-    return this.file.close();
-  }
-
-  async discard(): Promise<void> {
-    await this.file.close().catch(() => undefined);
-    await rm(this.path, { force: true });
-  }
+function littleEndian(rows: Float32Array): Uint8Array {
+  const data = Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength);
+  return endianness() === "BE" ? data.swap32() : data;
 }
 
 function report(result: Result): string {
