@@ -116,7 +116,7 @@ describe("help and usage", () => {
     [
       "threads",
       ["run", model, "x", "--threads", "0"],
-      "--threads: expected a whole number from 1 to 1024 or auto",
+      "--threads: expected a whole number from 1 to 512 or auto",
     ],
     ["device", ["run", model, "x", "--device", "abacus"], "--device: expected auto, cpu, reference"],
     ["override", ["run", model, "x", "--override", "key"], "--override: expected KEY=VALUE"],
