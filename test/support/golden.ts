@@ -23,7 +23,7 @@ function file(name: string): Buffer {
 
 export function readGolden(name: string): Golden {
   const bytes = gunzipSync(file(`${name}.top256.gz`));
-  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
+  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
   const [n, k, vocabulary] = new Uint32Array(buffer, 8, 3);
   return {
     tokens: JSON.parse(file(`${name}.tokens.json`).toString()) as number[],
