@@ -333,7 +333,8 @@ TEST(a_load_can_be_cancelled_and_reports_progress) {
   uint64_t loaded = 0, expected = 0;
   const std::unique_ptr<Model> model =
       Model::load(options, {nullptr, [&](uint64_t bytes) { loaded += bytes; }});
-  for (const TensorInfo& tensor : GgufFile::open(options.path)->tensors()) expected += tensor.bytes;
+  const std::shared_ptr<GgufFile> file = GgufFile::open(options.path);
+  for (const TensorInfo& tensor : file->tensors()) expected += tensor.bytes;
   CHECK_EQ(loaded, expected);
 }
 
