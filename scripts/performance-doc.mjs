@@ -1,7 +1,8 @@
-// Writes docs/performance.md from the results under bench/results/ and the peer's divergence in test/golden/, so
-// that no figure is typed. `--check` only says whether the page is up to date.
+// Writes docs/performance.md and the figures of README.md from the results under bench/results/ and the peer's
+// divergence in test/golden/, so that no figure is typed. `--check` only says whether both are up to date.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { format } from "prettier";
 
 const root = join(import.meta.dirname, "..");
 const read = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -82,12 +83,43 @@ ${results("accuracy").map(accuracy).join("\n")}
 Activations are quantized to 8 bits with a scale for every 32 values. Where errors are not averaged out by what follows, a second 8-bit plane is added, which makes them 16 bits: the output head always, queries, keys and values in files of the types Q4_0 to Q8_0 (\`activation_planes\` in \`native/ops/cpu_linear.cpp\`).
 `;
 
-const path = join(root, "docs/performance.md");
-if (process.argv.includes("--check")) {
-  if (readFileSync(path, "utf8") !== page) {
-    console.error("docs/performance.md is not what bench/results say: run node scripts/performance-doc.mjs");
-    process.exit(1);
+/** The README's short table: the first machine's speeds beside the peer's, and the divergences. */
+function summary() {
+  const [[, { machine, date, results: models }]] = results("speed");
+  const [[, ours]] = results("accuracy");
+  const peer = read("test/golden/peer-kl.json");
+  const rows = models.map(({ model, rows }) => {
+    const cell = (name) => {
+      const row = rows.find((one) => one.name.startsWith(name));
+      return `${number(row.inhouse.value)} / ${number(row.peer.value)}`;
+    };
+    const [id, kl] = Object.entries(ours.models).find(([, one]) => one.file === model);
+    const kls = `${kl.meanKl.toExponential(1)} / ${peer.models[id].meanKl.toExponential(1)}`;
+    return [model, ...["prompt of 512", "decode at depth 64", "load to first", "peak"].map(cell), kls];
+  });
+  const head = [
+    "inhouse / node-llama-cpp",
+    "prompt of 512, tokens/s",
+    "decode, tokens/s",
+    "load to first token, ms",
+  ];
+  return `${table([...head, "peak memory, MiB", "mean KL to float32"], rows)}
+
+${machine.processor}, ${machine.cores} cores, ${date.slice(0, 10)}; each engine at its best number of threads. [docs/performance.md](docs/performance.md) has all figures and the commands.`;
+}
+
+const marks = /(<!-- figures -->\n)[^]*(\n<!-- \/figures -->)/;
+const readme = readFileSync(join(root, "README.md"), "utf8");
+const pages = {
+  "docs/performance.md": page,
+  "README.md": readme.replace(marks, (_, begin, end) => `${begin}\n${summary()}\n${end}`),
+};
+for (const [path, raw] of Object.entries(pages)) {
+  const text = await format(raw, { parser: "markdown", printWidth: 110 });
+  if (!process.argv.includes("--check")) {
+    writeFileSync(join(root, path), text);
+  } else if (readFileSync(join(root, path), "utf8") !== text) {
+    console.error(`${path} is not what bench/results say: run node scripts/performance-doc.mjs`);
+    process.exitCode = 1;
   }
-} else {
-  writeFileSync(path, page);
 }
