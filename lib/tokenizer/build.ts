@@ -35,7 +35,7 @@ export interface Vocabulary {
 /** Nodes of the tree of special tokens that are accepted; the largest published vocabulary needs about 30,000. */
 const mostSpecialNodes = 1 << 20;
 
-const stepBytes = 4096;
+const stepBytes = 2048;
 
 /** The byte that each code point of a byte-level token text stands for, -1: none (GPT-2's bytes_to_unicode). */
 const byteOf: Int16Array = (() => {
@@ -83,7 +83,7 @@ function* classify(data: TokenizerData): Generator<void, { kinds: Uint8Array; st
   for (let id = 0; id < count; id++) {
     kinds[id] = data.tokenTypes?.[id] || TokenKind.normal;
     stops.consider(id, kinds[id]!, text.subarray(offsets[id], offsets[id + 1]));
-    if ((id & 0xfff) === 0) yield;
+    if ((id & 0x3ff) === 0) yield;
   }
   return { kinds, stops };
 }

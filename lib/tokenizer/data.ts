@@ -65,7 +65,7 @@ function* checkStrings(field: string, table: StringTable, least: number): Genera
     if (length > 2 * longestToken + 1) {
       throw invalid(`${field}[${i}]`, `${length} bytes; expected at most ${longestToken} for a token`);
     }
-    if ((i & 0x3fff) === 0) yield;
+    if ((i & 0xfff) === 0) yield;
   }
 }
 
@@ -88,7 +88,7 @@ export function* checkData(data: TokenizerData): Generator<void, void> {
     const length = offsets[i + 1]! - offsets[i]!;
     if (length > longestToken)
       throw invalid(`tokens[${i}]`, `${length} bytes; expected at most ${longestToken}`);
-    if ((i & 0x3fff) === 0) yield;
+    if ((i & 0xfff) === 0) yield;
   }
   if (data.tokenTypes !== undefined) {
     const types = data.tokenTypes;
@@ -96,7 +96,7 @@ export function* checkData(data: TokenizerData): Generator<void, void> {
     if (types.length !== count) throw invalid("token_type", `${types.length} entries; expected ${count}`);
     for (let i = 0; i < count; i++) {
       if (types[i]! < 0 || types[i]! > 6) throw invalid(`token_type[${i}]`, `${types[i]}; expected 1 to 6`);
-      if ((i & 0x3fff) === 0) yield;
+      if ((i & 0xfff) === 0) yield;
     }
   }
   if (data.scores !== undefined) {
@@ -106,7 +106,7 @@ export function* checkData(data: TokenizerData): Generator<void, void> {
     for (let i = 0; i < count; i++) {
       if (!Number.isFinite(scores[i]))
         throw invalid(`scores[${i}]`, `${scores[i]}; expected a finite number`);
-      if ((i & 0x3fff) === 0) yield;
+      if ((i & 0xfff) === 0) yield;
     }
   } else if (data.model === "llama")
     throw invalid("scores", 'missing; model "llama" needs a score for each token');

@@ -175,7 +175,11 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   return model;
 }
 
-Model::~Model() = default;
+Model::~Model() {
+  store_.reset();
+  backend_.reset();
+  platform::trim_memory();
+}
 
 uint64_t Model::weight_bytes() const {
   return store_->bytes();

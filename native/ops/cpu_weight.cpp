@@ -42,7 +42,8 @@ void read_panels(const GgufFile& file, const TensorInfo& tensor, const LoadContr
     const int64_t row = first * kPanelRows, rows = std::min(weight.rows, end * kPanelRows) - row;
     buffer.resize(uint64_t(rows) * weight.row_bytes);
     file.read(tensor, uint64_t(row) * weight.row_bytes, buffer.size(), buffer.data());
-    ThreadPool::shared().run(threads, end - first, [&](int64_t p, int32_t) {
+    // One processor is left to the host: with all of them busy, its event loop waits for a time slice.
+    ThreadPool::shared().run(std::max(1, threads - 1), end - first, [&](int64_t p, int32_t) {
       weight.pack(buffer.data() + uint64_t(p) * panel_file_bytes, first + p,
                   weight.memory.data() + (first + p) * weight.panel_bytes);
     });

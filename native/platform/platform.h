@@ -72,6 +72,9 @@ uint64_t page_size();
 void lock_memory(const void* data, uint64_t size);
 void unlock_memory(const void* data, uint64_t size) noexcept;
 
+// Gives memory that was freed back to the system, where the C library would keep it for later.
+void trim_memory() noexcept;
+
 // Memory that this process may use: the machine's, or less where a container limits it. Zero where unknown.
 struct MemoryInfo {
   uint64_t total = 0;

@@ -12,6 +12,9 @@
 #include "native/core/error.h"
 #include "native/platform/platform.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef __APPLE__
 #include <mach/mach.h>
 #include <sys/sysctl.h>
@@ -30,6 +33,12 @@ void lock_memory(const void* data, uint64_t size) {
 
 void unlock_memory(const void* data, uint64_t size) noexcept {
   if (size != 0) munlock(data, size_t(size));
+}
+
+void trim_memory() noexcept {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 #ifdef __APPLE__

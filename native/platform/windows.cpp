@@ -143,6 +143,8 @@ void unlock_memory(const void* data, uint64_t size) noexcept {
   if (size != 0) VirtualUnlock(const_cast<void*>(data), SIZE_T(size));
 }
 
+void trim_memory() noexcept {}
+
 MemoryInfo memory_info() {
   MEMORYSTATUSEX status = {};
   status.dwLength = sizeof status;
