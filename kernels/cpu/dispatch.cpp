@@ -1,6 +1,10 @@
 // Which implementations this build has and this machine can run.
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 #include "kernels/kernels.h"
@@ -10,7 +14,13 @@ namespace inhouse::kernels {
 extern const Kernels kernels_baseline;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2;
+extern const Kernels kernels_avxvnni;
+extern const Kernels kernels_avx512;
 extern const Kernels kernels_avx512vnni;
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon;
+extern const Kernels kernels_neondot;
+extern const Kernels kernels_neoni8mm;
 #endif
 
 namespace {
@@ -27,11 +37,49 @@ bool has_avx2() {
   const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1u) != 0;
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
 }
-bool has_avx512vnni() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
+bool has_avxvnni() {
+  // Leaf 7, sub-leaf 1, EAX bit 4; the registers are AVX2's.
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1u) != 0;
 }
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+bool has_avx512vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+#if defined(__aarch64__)
+#if defined(__linux__)
+// Bits of the kernel's hardware capabilities (arch/arm64/include/uapi/asm/hwcap.h).
+bool has_neondot() {
+  return (getauxval(AT_HWCAP) >> 20 & 1u) != 0;
+}
+bool has_neoni8mm() {
+  return has_neondot() && (getauxval(AT_HWCAP2) >> 13 & 1u) != 0;
+}
+#elif defined(__APPLE__)
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_neondot() {
+  return has_feature("hw.optional.arm.FEAT_DotProd");
+}
+bool has_neoni8mm() {
+  return has_neondot() && has_feature("hw.optional.arm.FEAT_I8MM");
+}
+#else
+bool has_neondot() {
+  return false;
+}
+bool has_neoni8mm() {
+  return false;
+}
+#endif
 #endif
 
 struct Row {
@@ -41,8 +89,12 @@ struct Row {
 // Best first. A new instruction set is one stub (kernels_<isa>.cpp) and one row here.
 const Row rows[] = {
 #if defined(__x86_64__)
-    {&kernels_avx512vnni, has_avx512vnni},
-    {&kernels_avx2, has_avx2},
+    {&kernels_avx512vnni, has_avx512vnni}, {&kernels_avxvnni, has_avxvnni},
+    {&kernels_avx512, has_avx512},         {&kernels_avx2, has_avx2},
+#elif defined(__aarch64__)
+    {&kernels_neoni8mm, has_neoni8mm},
+    {&kernels_neondot, has_neondot},
+    {&kernels_neon, always},
 #endif
     {&kernels_baseline, always},
 };

@@ -4,5 +4,5 @@
 
 namespace inhouse::kernels {
 extern const Kernels kernels_baseline;
-const Kernels kernels_baseline = table;
+constinit const Kernels kernels_baseline = table("baseline", "no vector extension");
 }  // namespace inhouse::kernels

@@ -1,4 +1,4 @@
-// The vectors the kernel bodies are written in, for AVX2 with FMA: 8 lanes.
+// The vectors the kernel bodies are written in, for AVX2 with FMA: 8 lanes. A dot_*.h goes with it.
 #pragma once
 
 #include <immintrin.h>
@@ -14,8 +14,6 @@ namespace {
 using F = __m256;   // kLanes floats
 using I = __m256i;  // kLanes int32, or 4 * kLanes bytes
 constexpr int kLanes = 8;
-constexpr const char* kName = "avx2";
-constexpr const char* kTitle = "AVX2";
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 
@@ -142,6 +140,9 @@ inline I bit_and(I a, I b) {
 inline I bit_or(I a, I b) {
   return _mm256_or_si256(a, b);
 }
+inline I bit_xor(I a, I b) {
+  return _mm256_xor_si256(a, b);
+}
 template <int n>
 inline I shift_right(I a) {
   return _mm256_srli_epi16(a, n);
@@ -160,38 +161,31 @@ inline I look_up(I table, I index) {
   return _mm256_shuffle_epi8(table, index);
 }
 
-// Sums of four products (unsigned weight bytes times signed activation bytes) per lane, exact: vpmaddubsw
-// adds two products in 16 bits, which hold 8, 4 or 2 such sums of 4-, 5- and 6-bit weights without overflow;
-// full-range weights are made signed, and their sign moved to the activations.
-constexpr bool kDotNeedsBits = true;
-constexpr int kFullZeroPoint = 128;
-template <int bits>
-struct Dot {
-  I sum, sum16;
-  inline void start(I value) {
-    sum = value;
-    sum16 = _mm256_setzero_si256();
-  }
-  inline void add(I w, I x) {
-    if constexpr (bits == 8) {
-      const I s = _mm256_xor_si256(w, _mm256_set1_epi8(char(0x80)));
-      const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(s), _mm256_sign_epi8(x, s));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    } else {
-      sum16 = _mm256_add_epi16(sum16, _mm256_maddubs_epi16(w, x));
-    }
-  }
-  // Call after each quad: empties the 16-bit sums before they could overflow, and at the end of a group.
-  inline void settle(int quad, bool last) {
-    constexpr int every = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
-    if (bits != 8 && ((quad + 1) % every == 0 || last)) {
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
-      sum16 = _mm256_setzero_si256();
-    }
-  }
-  inline void merge(const Dot& o) { sum = _mm256_add_epi32(sum, o.sum); }
-  inline F value() const { return to_float(sum); }
-};
+// The steps of a dot product without VNNI.
+inline I mul_pairs(I u8, I s8) {
+  return _mm256_maddubs_epi16(u8, s8);
+}
+inline I add_pairs(I s16) {
+  return _mm256_madd_epi16(s16, _mm256_set1_epi16(1));
+}
+inline I add_i16(I a, I b) {
+  return _mm256_add_epi16(a, b);
+}
+inline I zero_i() {
+  return _mm256_setzero_si256();
+}
+inline I abs_i8(I a) {
+  return _mm256_abs_epi8(a);
+}
+// x with the signs of s; where s is 0, anything.
+inline I sign_i8(I x, I s) {
+  return _mm256_sign_epi8(x, s);
+}
+#ifdef __AVXVNNI__
+inline I dot_bytes(I sum, I u8, I s8) {
+  return _mm256_dpbusd_avx_epi32(sum, u8, s8);
+}
+#endif
 
 // Keeps a probe's value from being computed away.
 template <class V>

@@ -21,8 +21,6 @@ typedef int32_t I __attribute__((vector_size(16)));  // kLanes int32, or 4 * kLa
 typedef uint32_t U __attribute__((vector_size(16)));
 typedef uint8_t B __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
-constexpr const char* kName = "baseline";
-constexpr const char* kTitle = "no vector extension";
 constexpr int kTileRows = 2;
 constexpr int kTileVectors = 2;
 

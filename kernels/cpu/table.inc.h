@@ -1,4 +1,4 @@
-// The op table of one instruction set: include after its simd_*.h. Defines `table`.
+// The op table of one instruction set: include after its simd_*.h and dot_*.h.
 #include "kernels/kernels.h"
 #include "kernels/quant/half.h"
 //
@@ -20,30 +20,32 @@ static_assert(kFormats == 16);
 #define INHOUSE_ATTENTION(k) \
   { attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0> }
 
-constexpr Kernels table = {
-    .name = kName,
-    .title = kTitle,
-    .full_zero_point = kFullZeroPoint,
-    .quantize = quantize,
-    .few = {INHOUSE_EACH_FORMAT(INHOUSE_FEW)},
-    .many = {INHOUSE_EACH_FORMAT(INHOUSE_MANY)},
-    .dense = {dense<DenseType::f32>, dense<DenseType::f16>, dense<DenseType::bf16>},
-    .rms_norm = rms_norm,
-    .rope = rope,
-    .silu = silu,
-    .gelu_tanh = gelu_tanh,
-    .add = add_to,
-    .softcap = softcap,
-    .store_k = {store_k<CacheType::f32>, store_k<CacheType::f16>, store_k<CacheType::q8_0>},
-    .store_v = {store_v<CacheType::f32>, store_v<CacheType::f16>, store_v<CacheType::q8_0>},
-    .attention = {INHOUSE_ATTENTION(CacheType::f32), INHOUSE_ATTENTION(CacheType::f16),
-                  INHOUSE_ATTENTION(CacheType::q8_0)},
-    .attention_merge = attention_merge,
-    .attention_finish = attention_finish,
-    .probe_read = probe_read,
-    .probe_dot = probe_dot,
-    .probe_fma = probe_fma,
-};
+constexpr Kernels table(const char* name, const char* title) {
+  return {
+      .name = name,
+      .title = title,
+      .full_zero_point = kFullZeroPoint,
+      .quantize = quantize,
+      .few = {INHOUSE_EACH_FORMAT(INHOUSE_FEW)},
+      .many = {INHOUSE_EACH_FORMAT(INHOUSE_MANY)},
+      .dense = {dense<DenseType::f32>, dense<DenseType::f16>, dense<DenseType::bf16>},
+      .rms_norm = rms_norm,
+      .rope = rope,
+      .silu = silu,
+      .gelu_tanh = gelu_tanh,
+      .add = add_to,
+      .softcap = softcap,
+      .store_k = {store_k<CacheType::f32>, store_k<CacheType::f16>, store_k<CacheType::q8_0>},
+      .store_v = {store_v<CacheType::f32>, store_v<CacheType::f16>, store_v<CacheType::q8_0>},
+      .attention = {INHOUSE_ATTENTION(CacheType::f32), INHOUSE_ATTENTION(CacheType::f16),
+                    INHOUSE_ATTENTION(CacheType::q8_0)},
+      .attention_merge = attention_merge,
+      .attention_finish = attention_finish,
+      .probe_read = probe_read,
+      .probe_dot = probe_dot,
+      .probe_fma = probe_fma,
+  };
+}
 
 }  // namespace
 }  // namespace inhouse::kernels

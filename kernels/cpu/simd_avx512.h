@@ -1,4 +1,4 @@
-// The vectors the kernel bodies are written in, for AVX-512 with VNNI: 16 lanes.
+// The vectors the kernel bodies are written in, for AVX-512: 16 lanes. A dot_*.h goes with it.
 #pragma once
 
 // GCC 12 takes the deliberately undefined vectors of its own intrinsics for a mistake.
@@ -23,8 +23,6 @@ namespace {
 using F = __m512;   // kLanes floats
 using I = __m512i;  // kLanes int32, or 4 * kLanes bytes
 constexpr int kLanes = 16;
-constexpr const char* kName = "avx512vnni";
-constexpr const char* kTitle = "AVX-512 VNNI";
 // Activation rows and row vectors of a matrix-matrix tile: 2 x 6 float and 2 x 6 integer sums in 32
 // registers.
 constexpr int kTileRows = 6;
@@ -141,6 +139,9 @@ inline I bit_and(I a, I b) {
 inline I bit_or(I a, I b) {
   return _mm512_or_si512(a, b);
 }
+inline I bit_xor(I a, I b) {
+  return _mm512_xor_si512(a, b);
+}
 template <int n>
 inline I shift_right(I a) {
   return _mm512_srli_epi16(a, n);
@@ -159,19 +160,31 @@ inline I look_up(I table, I index) {
   return _mm512_shuffle_epi8(table, index);
 }
 
-// Sums of four products (unsigned weight bytes times signed activation bytes) per lane. `bits` bounds the
-// weights; 8 means the full range, of which kFullZeroPoint has been taken off.
-constexpr bool kDotNeedsBits = false;
-constexpr int kFullZeroPoint = 0;
-template <int bits>
-struct Dot {
-  I sum;
-  inline void start(I value) { sum = value; }
-  inline void add(I w, I x) { sum = _mm512_dpbusd_epi32(sum, w, x); }
-  inline void settle(int, bool) {}
-  inline void merge(const Dot& o) { sum = _mm512_add_epi32(sum, o.sum); }
-  inline F value() const { return to_float(sum); }
-};
+// The steps of a dot product without VNNI.
+inline I mul_pairs(I u8, I s8) {
+  return _mm512_maddubs_epi16(u8, s8);
+}
+inline I add_pairs(I s16) {
+  return _mm512_madd_epi16(s16, _mm512_set1_epi16(1));
+}
+inline I add_i16(I a, I b) {
+  return _mm512_add_epi16(a, b);
+}
+inline I zero_i() {
+  return _mm512_setzero_si512();
+}
+inline I abs_i8(I a) {
+  return _mm512_abs_epi8(a);
+}
+// x with the signs of s; where s is 0, anything.
+inline I sign_i8(I x, I s) {
+  return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(s), zero_i(), x);
+}
+#ifdef __AVX512VNNI__
+inline I dot_bytes(I sum, I u8, I s8) {
+  return _mm512_dpbusd_epi32(sum, u8, s8);
+}
+#endif
 
 // Keeps a probe's value from being computed away.
 template <class V>

@@ -1,0 +1,24 @@
+// Sums of four products (unsigned weight bytes times signed activation bytes) per lane by sdot, for which
+// full-range weights are made signed. Include after simd_neon.h.
+#pragma once
+
+namespace inhouse::kernels {
+namespace {
+
+constexpr bool kDotNeedsBits = true;
+constexpr int kFullZeroPoint = 128;  // taken off full-range bytes by the kernels
+template <int bits>                  // that bound the weights; 8: the full range
+struct Dot {
+  I sum;
+  inline void start(I value) { sum = value; }
+  inline void add(I w, I x) {
+    const I s = bits == 8 ? bit_xor(w, set1_u8(0x80)) : w;
+    sum = vdotq_s32(sum, vreinterpretq_s8_s32(s), vreinterpretq_s8_s32(x));
+  }
+  inline void settle(int, bool) {}
+  inline void merge(const Dot& o) { sum = add_i(sum, o.sum); }
+  inline F value() const { return to_float(sum); }
+};
+
+}  // namespace
+}  // namespace inhouse::kernels

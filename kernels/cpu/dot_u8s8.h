@@ -1,0 +1,21 @@
+// Sums of four products (unsigned weight bytes times signed activation bytes) per lane, in one instruction.
+// Include after a simd_*.h that has `dot_bytes`.
+#pragma once
+
+namespace inhouse::kernels {
+namespace {
+
+constexpr bool kDotNeedsBits = false;
+constexpr int kFullZeroPoint = 0;
+template <int bits>
+struct Dot {
+  I sum;
+  inline void start(I value) { sum = value; }
+  inline void add(I w, I x) { sum = dot_bytes(sum, w, x); }
+  inline void settle(int, bool) {}
+  inline void merge(const Dot& o) { sum = add_i(sum, o.sum); }
+  inline F value() const { return to_float(sum); }
+};
+
+}  // namespace
+}  // namespace inhouse::kernels
