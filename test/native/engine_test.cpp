@@ -6,11 +6,13 @@
 #include <condition_variable>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <thread>
 
 #include "test/native/check.h"
+#include "test/native/gguf_writer.h"
 #include "test/native/random_model.h"
 
 using namespace inhouse;
@@ -151,6 +153,17 @@ std::vector<RandomModel> shapes() {
 
 std::vector<Device> devices() {
   return {Device::reference, Device::cpu};
+}
+
+// Overwrites the end of a file, which keeps its size. Its time is set too: a system's clock for files may
+// stand still for some milliseconds.
+void write_to(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-64, std::ios::end);
+  file.write(std::string(64, '\0').data(), 64);
+  file.close();
+  std::filesystem::last_write_time(path,
+                                   std::filesystem::file_time_type::clock::now() + std::chrono::seconds(1));
 }
 
 }  // namespace
@@ -303,6 +316,32 @@ TEST(a_mapped_file_that_shrinks_ends_its_requests_with_an_error) {
     const Outcome outcome = rig.collector.wait(rig.engine->submit(request(50, 20)));
     CHECK(outcome.finish == FinishReason::error);
     CHECK(outcome.error && outcome.error->code() == Code::file_changed);
+  }
+}
+
+TEST(a_mapped_file_that_is_written_to_ends_its_requests_with_an_error) {
+  for (const Device device : devices()) {
+    CpuOptions mapped;
+    mapped.repack = false;
+    Rig rig(shapes()[0], device, 1, {}, mapped), repacked(shapes()[0], device);
+    for (const Rig* written : {&rig, &repacked}) write_to(written->path());
+    const Outcome outcome = rig.collector.wait(rig.engine->submit(request(50, 20)));
+    CHECK(outcome.finish == FinishReason::error);
+    CHECK(outcome.error && outcome.error->code() == Code::file_changed);
+    CHECK(repacked.collector.wait(repacked.engine->submit(request(50, 20))).finish == FinishReason::length);
+  }
+}
+
+TEST(a_file_that_is_written_to_while_it_is_loaded_is_refused) {
+  for (const bool repack : {true, false}) {
+    Rig rig(shapes()[0]);
+    rig.engine.reset();
+    rig.model.reset();
+    ModelOptions options;
+    options.path = rig.path();
+    options.cpu.repack = repack;
+    const LoadControl control{nullptr, [&](uint64_t) { write_to(rig.path()); }};
+    check_error("written to", Code::file_changed, {rig.path()}, [&] { Model::load(options, control); });
   }
 }
 
