@@ -131,6 +131,8 @@ export type NativeSpec =
 
 export interface NativeUsage {
   promptTokens: number;
+  /** Fewer than `promptTokens` where the request ended before. */
+  computedPromptTokens: number;
   completionTokens: number;
   queueMs: number;
   promptMs: number;

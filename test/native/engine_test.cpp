@@ -411,6 +411,10 @@ TEST(cancelling_ends_a_request_anywhere) {
     rig.engine->cancel(id);
     const Outcome outcome = rig.collector.wait(id);
     CHECK(outcome.finish == FinishReason::cancelled);
+    const Usage& usage = outcome.usage;
+    CHECK_EQ(usage.prompt_tokens, id == decoding ? 8 : 400);
+    CHECK(id == decoding ? usage.computed_prompt_tokens == 8 : usage.computed_prompt_tokens < 400);
+    CHECK_EQ(usage.computed_prompt_tokens > 0, usage.prompt_ms > 0);
   }
   // All blocks are free again: full contexts fit.
   for (int round = 0; round < 3; ++round) {
@@ -424,8 +428,15 @@ TEST(cancelling_ends_a_request_anywhere) {
 TEST(an_engine_can_end_while_requests_run) {
   for (int round = 0; round < 20; ++round) {
     Rig rig(shapes()[size_t(round) % 3]);
-    for (int32_t i = 0; i < 6; ++i) rig.engine->submit(request(100 + i, 200, 0.8f, i));
+    std::vector<uint64_t> ids;
+    for (int32_t i = 0; i < 6; ++i) ids.push_back(rig.engine->submit(request(100 + i, 200, 0.8f, i)));
     std::this_thread::sleep_for(std::chrono::microseconds(300 * round));
+    rig.engine.reset();
+    for (const uint64_t id : ids) {
+      const Outcome outcome = rig.collector.wait(id);
+      CHECK(outcome.finish == FinishReason::cancelled || outcome.finish == FinishReason::length);
+      CHECK_EQ(outcome.usage.completion_tokens, int32_t(outcome.tokens.size()));
+    }
   }
 }
 
