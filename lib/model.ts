@@ -61,7 +61,7 @@ export interface Model extends AsyncDisposable {
 export async function loadModel(file: string | URL, options: LoadOptions = {}): Promise<Model> {
   const site = new CallSite(loadModel);
   const resolved = resolveLoad(file, options);
-  return new LoadedModel(await load(resolved, site, options.signal, options.onProgress));
+  return new LoadedModel(await load(resolved, site));
 }
 
 /** What generations need of a model. They hold it, and it does not hold the model, which may be collected before. */
@@ -116,20 +116,20 @@ class LoadedModel implements Model {
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
   }
 
-  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+  chat(messages: readonly ChatMessage[], given: ChatOptions = {}): Generation {
     const site = new CallSite(this, "chat");
     this.#check("chat");
-    const resolved = resolveRequest("chat", options, chatRules, this.#core);
+    const { options, ...resolved } = resolveRequest("chat", given, chatRules, this.#core);
     const { template, templateVariables: variables, tools, addGenerationPrompt } = options;
     const text = this.#templateFor(template).render(messages, { variables, tools, addGenerationPrompt });
     const prompt = this.#encoder(text, { special: true, addEos: false });
     return this.#generate({ ...resolved, site, signal: options.signal, prompt });
   }
 
-  complete(prompt: string | ArrayLike<number>, options: CompleteOptions = {}): Generation {
+  complete(prompt: string | ArrayLike<number>, given: CompleteOptions = {}): Generation {
     const site = new CallSite(this, "complete");
     this.#check("complete");
-    const resolved = resolveRequest("complete", options, completeRules, this.#core);
+    const { options, ...resolved } = resolveRequest("complete", given, completeRules, this.#core);
     return this.#generate({
       ...resolved,
       site,
@@ -159,7 +159,7 @@ class LoadedModel implements Model {
     }
   }
 
-  #generate(input: Omit<RunInput, "spec" | "seed"> & ReturnType<typeof resolveRequest>): Generation {
+  #generate(input: RunInput): Generation {
     return makeGeneration(new Run(this.#core, input));
   }
 

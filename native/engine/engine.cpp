@@ -176,11 +176,14 @@ class EngineThread final : public Engine {
         }
         worked = scheduler_.plan() && step();
       } catch (...) {
-        fail_all(describe_current_exception());
+        end_all(FinishReason::error, describe_current_exception());
       }
       idle = !worked;
       if (!events_.empty()) sink_.on_events(std::move(events_));
     }
+    events_.clear();
+    end_all(FinishReason::cancelled);
+    if (!events_.empty()) sink_.on_events(std::move(events_));
   }
 
   // Moves what callers posted to this thread's side; waits for more where there is nothing to compute. False
@@ -345,16 +348,17 @@ class EngineThread final : public Engine {
     const bool answered = sequence.first_token != Clock::time_point();
     Usage& usage = event.usage;
     usage.prompt_tokens = sequence.prompt_tokens();
+    usage.computed_prompt_tokens = std::min(sequence.computed, sequence.prompt_tokens());
     usage.completion_tokens = sequence.completion_tokens;
     usage.queue_ms = milliseconds(sequence.submitted, started ? sequence.started : now);
     if (started) usage.prompt_ms = milliseconds(sequence.started, answered ? sequence.first_token : now);
     if (answered) usage.decode_ms = milliseconds(sequence.first_token, now);
   }
 
-  void fail_all(const Error& error) noexcept {
+  void end_all(FinishReason reason, const std::optional<Error>& error = {}) noexcept {
     for (auto& sequence : scheduler_.remove_all()) {
       try {
-        finish(*sequence, FinishReason::error, error);
+        finish(*sequence, reason, error);
       } catch (...) {
         // Not even memory for the event: its reader learns of the end when the engine does.
       }

@@ -52,6 +52,7 @@ void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector
     }
     *request.slot = weight.get();
   }
+  file.check_unchanged();
 }
 
 uint64_t WeightStore::bytes() const {
@@ -61,11 +62,10 @@ uint64_t WeightStore::bytes() const {
   return sum;
 }
 
-bool WeightStore::damaged() const {
+void WeightStore::check_mappings() const {
   // No lock: models ask only after their load, when the list no longer changes for them; a second file of the
   // same identity adds no mapping.
-  return std::any_of(mappings_.begin(), mappings_.end(),
-                     [](const auto& mapping) { return mapping->damaged(); });
+  for (const auto& mapping : mappings_) mapping->check();
 }
 
 }  // namespace inhouse
