@@ -20,7 +20,7 @@ import {
 } from "./request.js";
 import { Run, type RunHost, type RunInput } from "./run.js";
 import { samplingFromMetadata } from "./sampling.js";
-import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type { ChatMessage, EvaluateOptions, EvaluateResult, LoadOptions, ModelInfo } from "./types.js";
 
 /** A loaded model, made by `loadModel`. Many generations can run on it at once. */
@@ -121,8 +121,12 @@ class LoadedModel implements Model {
     this.#check("chat");
     const resolved = resolveRequest("chat", options, chatRules, this.#core);
     const { template, templateVariables: variables, tools, addGenerationPrompt } = options;
-    const text = this.#templateFor(template).render(messages, { variables, tools, addGenerationPrompt });
-    const prompt = this.#encoder(text, { special: true, addEos: false });
+    const { text, own } = this.#templateFor(template).render(messages, {
+      variables,
+      tools,
+      addGenerationPrompt,
+    });
+    const prompt = this.#encoder(text, { special: own, addEos: false });
     return this.#generate({ ...resolved, site, signal: options.signal, prompt });
   }
 
@@ -180,10 +184,7 @@ class LoadedModel implements Model {
   }
 
   /** Short texts are encoded at once, so that their generation is on its way when the call returns. */
-  #encoder(
-    text: string,
-    options: { special: boolean; addEos: boolean; addBos?: boolean },
-  ): RunInput["prompt"] {
+  #encoder(text: string, options: EncodeOptions): RunInput["prompt"] {
     if (text.length <= 4096) return () => this.tokenizer.encode(text, options);
     return (signal) => this.tokenizer.encodeAsync(text, { ...options, signal });
   }

@@ -100,6 +100,15 @@ function expectation(rule: Rule, value: unknown): string | undefined {
   }
 }
 
+/** Throws ERR_INHOUSE_INVALID_ARGUMENT for what has no length and entries; entries are not looked at. */
+export function checkTokenList(call: string, tokens: unknown): asserts tokens is ArrayLike<unknown> {
+  const length: unknown =
+    typeof tokens === "object" && tokens !== null && "length" in tokens && tokens.length;
+  if (!Number.isInteger(length) || (length as number) < 0) {
+    throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
+  }
+}
+
 // By its looks: a signal may come from another realm, as under Jest.
 function isSignal(value: unknown): boolean {
   const signal = value as Partial<AbortSignal> | null;

@@ -9,7 +9,7 @@ import { compareFileWithGolden, compareWithGolden, templateNames } from "./suppo
 
 const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
 const user = (content: string) => [{ role: "user", content }];
-const render = (source: string, options = {}) => new ChatTemplate(source).render(user("hi"), options);
+const render = (source: string, options = {}) => new ChatTemplate(source).render(user("hi"), options).text;
 
 /** The code and message of what `task` throws. */
 function failure(task: () => unknown): { code: string; message: string } {
@@ -36,7 +36,7 @@ describe("what a template can use", () => {
       eosToken: "<e>",
     });
     const messages = [{ role: "user", content: "", x: { y: 5 } }];
-    expect(template.render(messages, { variables: { mood: "fine" } })).toBe("<b>fine5<e>");
+    expect(template.render(messages, { variables: { mood: "fine" } }).text).toBe("<b>fine5<e>");
     expect(render("{{ add_generation_prompt }}{{ messages is defined }}{{ tools is defined }}")).toBe(
       "TrueTrueFalse",
     );
@@ -107,7 +107,7 @@ describe("refusals", () => {
       const { code, message } = failure(() => template.render(messages));
       expect([code, message]).toEqual(["ERR_INHOUSE_INVALID_ARGUMENT", expect.stringContaining(text)]);
     }
-    expect(template.render([{ role: "assistant", content: null, tool_calls: [] }])).toBe("1");
+    expect(template.render([{ role: "assistant", content: null, tool_calls: [] }]).text).toBe("1");
     expect(failure(() => template.render(user("x"), { variables: { f: () => 1 } })).message).toContain(
       "templateVariables.f",
     );
@@ -166,7 +166,7 @@ describe("hostile templates", () => {
     const huge = Array.from({ length: 10_000 }, () => ({ role: "user", content: "" }));
     for (let i = 0; i < 2; ++i) {
       expect(failure(() => template.render(huge)).code).toBe("ERR_INHOUSE_TEMPLATE_LIMIT");
-      expect(template.render(user("hi"))).toBe("hi");
+      expect(template.render(user("hi")).text).toBe("hi");
     }
   });
 
@@ -174,7 +174,7 @@ describe("hostile templates", () => {
     const template = new ChatTemplate(read("data/templates/tools-xml.jinja"));
     const turn = (i: number) => ({ role: i % 2 ? "assistant" : "user", content: "word ".repeat(200) });
     const long = Array.from({ length: 2001 }, (_, i) => turn(i));
-    expect(template.render(long).length).toBeGreaterThan(2_000_000);
-    expect(template.render(user("x".repeat(5_000_000))).length).toBeGreaterThan(5_000_000);
+    expect(template.render(long).text.length).toBeGreaterThan(2_000_000);
+    expect(template.render(user("x".repeat(5_000_000))).text.length).toBeGreaterThan(5_000_000);
   });
 });

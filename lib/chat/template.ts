@@ -5,6 +5,8 @@ import { BoundedInterpreter } from "./interpreter.js";
 import { limitError, runGuarded, templateLimits } from "./limits.js";
 import { checkMessages, type PlainValue, toPlain } from "./messages.js";
 import { strftime } from "./strftime.js";
+import { makeOwn, ownRanges } from "./text.js";
+import type { ListValue, MapValue, StringValue } from "./values.js";
 
 /** What a chat template can be given besides the conversation. */
 export interface RenderOptions {
@@ -22,6 +24,16 @@ export interface RenderOptions {
 export interface TemplateTokens {
   bosToken?: string | undefined;
   eosToken?: string | undefined;
+}
+
+/** A conversation as text. */
+export interface Prompt {
+  text: string;
+  /**
+   * Where `text` is the template's own, in UTF-16 units, ascending: only there are names of control tokens these tokens.
+   * All else came with the conversation.
+   */
+  own: [start: number, end: number][];
 }
 
 /** What `raise_exception` throws: the template's own refusal of a conversation. */
@@ -63,15 +75,13 @@ export class ChatTemplate {
    * ERR_INHOUSE_TEMPLATE_LIMIT if rendering takes too long or grows too large. Rendering holds the thread, so a template
    * that runs into a limit is tried once more, with a short conversation, and if that does not help never again.
    */
-  render(messages: unknown, options: RenderOptions = {}): string {
+  render(messages: unknown, options: RenderOptions = {}): Prompt {
     const data: Record<string, PlainValue> = {};
     for (const [name, value] of Object.entries(options.variables ?? {})) {
       data[name] = toPlain(value, `templateVariables.${name}`);
     }
     data.messages = checkMessages(messages);
     data.add_generation_prompt = options.addGenerationPrompt ?? true;
-    data.bos_token = this.#tokens.bosToken ?? "";
-    data.eos_token = this.#tokens.eosToken ?? "";
     if (options.tools !== undefined && options.tools.length > 0) data.tools = toPlain(options.tools, "tools");
     const now = options.now ?? new Date();
     if (this.#suspect !== undefined) {
@@ -97,17 +107,27 @@ export class ChatTemplate {
     }
   }
 
-  #render(data: Record<string, PlainValue>, now: Date): string {
+  #render(data: Record<string, PlainValue>, now: Date): Prompt {
     const inputLength = JSON.stringify(data).length;
     return translateErrors(() =>
       runGuarded(inputLength, () => {
         this.#program ??= parse(tokenize(this.source, { lstrip_blocks: true, trim_blocks: true }));
-        const scope = makeScope(data, now);
-        return new BoundedInterpreter(scope, inputLength).evaluate(this.#program, scope).value as string;
+        const scope = makeScope(data, this.#tokens, now);
+        const interpreter = new BoundedInterpreter(scope, inputLength);
+        const text = interpreter.evaluate(this.#program, scope) as StringValue;
+        return { text: text.value, own: ownRanges(text) };
       }),
     );
   }
 }
+
+/**
+ * Roles that count as the template's words, not the caller's: some templates make a control token of them, as in
+ * `'<|' + message.role + '|>'`. Others are text.
+ */
+const commonRoles = new Set(
+  "system developer user assistant model tool function ipython observation".split(" "),
+);
 
 const isLimit = (error: unknown) => InhouseError.is(error, "ERR_INHOUSE_TEMPLATE_LIMIT");
 
@@ -118,7 +138,7 @@ function beginning(messages: PlainValue): PlainValue {
   });
 }
 
-function makeScope(data: Record<string, PlainValue>, now: Date): Environment {
+function makeScope(data: Record<string, PlainValue>, tokens: TemplateTokens, now: Date): Environment {
   const scope = new Environment();
   for (const [name, value] of Object.entries({ true: true, True: true, false: false, False: false })) {
     scope.set(name, value);
@@ -135,6 +155,13 @@ function makeScope(data: Record<string, PlainValue>, now: Date): Environment {
   for (const [name, value] of Object.entries(data)) {
     inner.variables.delete(name);
     inner.set(name, value);
+  }
+  inner.setVariable("bos_token", makeOwn(tokens.bosToken ?? ""));
+  inner.setVariable("eos_token", makeOwn(tokens.eosToken ?? ""));
+  for (const message of (inner.lookupVariable("messages") as ListValue).value) {
+    const fields = (message as MapValue).value;
+    const role = fields.get("role")?.value as string;
+    if (commonRoles.has(role)) fields.set("role", makeOwn(role));
   }
   return inner;
 }
