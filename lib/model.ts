@@ -194,7 +194,7 @@ class LoadedModel implements Model {
       bosToken: tokenText(this.tokenizer, this.tokenizer.bosTokenId),
       eosToken: tokenText(this.tokenizer, this.tokenizer.eosTokenId),
     };
-    if (source !== undefined) return new ChatTemplate(source, tokens);
+    if (source !== undefined) return new ChatTemplate(source, tokens, "chat: option 'template'");
     this.#template ??= new ChatTemplate(this.#templateSource, tokens);
     return this.#template;
   }

@@ -65,10 +65,14 @@ function variablesProblem(value: unknown): string | undefined {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? undefined : "an object";
 }
 
+function templateProblem(value: unknown): string | undefined {
+  return typeof value === "string" && value.trim() !== "" ? undefined : "a Jinja template that is not empty";
+}
+
 export const chatRules = {
   ...samplingRules,
   ...requestRules,
-  template: { kind: "string" },
+  template: { kind: "other", problem: templateProblem },
   templateVariables: { kind: "other", problem: variablesProblem },
   tools: { kind: "other", problem: (value: unknown) => (Array.isArray(value) ? undefined : "an array") },
   addGenerationPrompt: { kind: "boolean" },

@@ -187,7 +187,13 @@ describe("generating refuses at the call", () => {
     expect(chat("{% if %}")).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_INVALID" }));
     const endless = "{% for i in range(1000000000) %}{{ i }}{% endfor %}";
     expect(chat(endless)).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_LIMIT" }));
-    expect(chat("")).toThrow(/complete\(\)/);
+    expect(chat("{{")).toThrow(
+      /^chat: option 'template' cannot be parsed: line 1, column 3: the template ends/,
+    );
+    for (const empty of ["", " \n", 5]) {
+      expect(chat(empty as string)).toThrow(/^chat: option 'template' is .*; expected a Jinja template/);
+      expect(chat(empty as string)).toThrow(expect.objectContaining({ code: invalid }));
+    }
   });
 
   it("wrong arguments of evaluate, as a rejection", async () => {

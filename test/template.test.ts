@@ -81,10 +81,35 @@ describe("refusals", () => {
     }
   });
 
+  test("a broken template's line and column", () => {
+    const table: [source: string, message: string][] = [
+      ["{{", "line 1, column 3: the template ends within a tag or block"],
+      ["a\n{% if x %}b", "line 2, column 12: the template ends"],
+      ["a\n{# b", "line 2, column 5: the template ends"],
+      ["a\n{{ 'b }}\n", "line 3, column 1: the template ends"],
+      ["a\n  {% if %}b{% endif %}", "line 2, column 9: Unexpected token: CloseStatement"],
+      ["a\n{{ b ? c }}", "line 2, column 6: Unexpected character: ?"],
+      ["{{ 'a\\'b' }}\n\n{% unless a %}", "line 3, column 4: Unknown statement type: unless"],
+      ["{% for a of b %}{% endfor %}", "line 1, column 10: Expected `in`"],
+    ];
+    for (const [source, message] of table) {
+      expect(failure(() => render(source)).message).toContain(
+        `the chat template cannot be parsed: ${message}`,
+      );
+    }
+  });
+
   test("messages of the wrong shape", () => {
     const template = new ChatTemplate("{{ messages | length }}");
     const cyclic: Record<string, unknown> = { role: "user", content: "x" };
     cyclic.self = cyclic;
+    const boom = new Error("boom");
+    class Inherited {
+      role = "user";
+      get content(): string {
+        return "x";
+      }
+    }
     const table: [unknown, string][] = [
       [undefined, "messages: expected an array"],
       ["hello", "messages: expected an array"],
@@ -102,6 +127,50 @@ describe("refusals", () => {
       [[{ role: "user", content: "", x: NaN }], "messages[0].x: expected a finite number"],
       [[{ role: "user", content: "", x: 1n }], "messages[0].x: expected plain data"],
       [[cyclic], "nested deeper than"],
+      [new Array(1), "messages[0]: expected an object { role, content }, got undefined"],
+      [[, ...user("a")], "messages[0]: expected an object"], // eslint-disable-line no-sparse-arrays
+      [[Object.create({ role: "user", content: "x" })], "messages[0].role: expected a string, got undefined"],
+      [[new Inherited()], "messages[0].content: expected a string, got undefined"],
+      [
+        [
+          {
+            role: "user",
+            get content() {
+              throw boom;
+            },
+          },
+        ],
+        "messages[0].content: cannot be read: boom",
+      ],
+      [
+        [
+          {
+            role: "user",
+            content: "",
+            x: {
+              toJSON() {
+                throw boom;
+              },
+            },
+          },
+        ],
+        "messages[0].x: cannot be read: boom",
+      ],
+      [[{ role: "user", content: "", x: [, 1] }], "messages[0].x[0]: expected plain data"], // eslint-disable-line no-sparse-arrays
+      [new Proxy([], { get: (list, key) => (key === "length" ? 1 : Reflect.get(list, key)) }), "messages[0]"],
+      [
+        [
+          new Proxy(
+            {},
+            {
+              ownKeys() {
+                throw boom;
+              },
+            },
+          ),
+        ],
+        "messages[0]: cannot be read: boom",
+      ],
     ];
     for (const [messages, text] of table) {
       const { code, message } = failure(() => template.render(messages));

@@ -1,9 +1,10 @@
-import { Environment, parse, type Node, tokenize } from "./jinja.js";
+import { Environment, type Node } from "./jinja.js";
 
 import { InhouseError } from "../errors.js";
 import { BoundedInterpreter } from "./interpreter.js";
 import { limitError, runGuarded, templateLimits } from "./limits.js";
 import { checkMessages, type PlainValue, toPlain } from "./messages.js";
+import { parseTemplate, TemplateSyntaxError } from "./parse.js";
 import { strftime } from "./strftime.js";
 import { makeOwn, ownRanges } from "./text.js";
 import type { ListValue, MapValue, StringValue } from "./values.js";
@@ -51,8 +52,15 @@ export class ChatTemplate {
   #suspect: PlainValue | undefined;
   #exceeded: InhouseError | undefined;
 
-  /** Throws ERR_INHOUSE_TEMPLATE_MISSING without a source, ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long. */
-  constructor(source: string | undefined, tokens: TemplateTokens = {}) {
+  /**
+   * `name` stands for the template in errors. Throws ERR_INHOUSE_TEMPLATE_MISSING without a source,
+   * ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long.
+   */
+  constructor(
+    source: string | undefined,
+    tokens: TemplateTokens = {},
+    private readonly name = "the chat template",
+  ) {
     if (source === undefined || source.trim() === "") {
       throw new InhouseError(
         "ERR_INHOUSE_TEMPLATE_MISSING",
@@ -109,9 +117,9 @@ export class ChatTemplate {
 
   #render(data: Record<string, PlainValue>, now: Date): Prompt {
     const inputLength = JSON.stringify(data).length;
-    return translateErrors(() =>
+    return translateErrors(this.name, () =>
       runGuarded(inputLength, () => {
-        this.#program ??= parse(tokenize(this.source, { lstrip_blocks: true, trim_blocks: true }));
+        this.#program ??= parseTemplate(this.source);
         const scope = makeScope(data, this.#tokens, now);
         const interpreter = new BoundedInterpreter(scope, inputLength);
         const text = interpreter.evaluate(this.#program, scope) as StringValue;
@@ -181,18 +189,19 @@ function range(...args: unknown[]): number[] {
   return Array.from({ length }, (_, i) => start + i * step);
 }
 
-function translateErrors<T>(task: () => T): T {
+function translateErrors<T>(name: string, task: () => T): T {
   try {
     return task();
   } catch (error) {
     if (InhouseError.is(error)) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new InhouseError(
-      "ERR_INHOUSE_TEMPLATE_INVALID",
-      error instanceof Refusal
-        ? `the chat template refuses this conversation: ${reason}`
-        : `the chat template cannot be rendered: ${reason}`,
-      { cause: error },
-    );
+    throw new InhouseError("ERR_INHOUSE_TEMPLATE_INVALID", `${name} ${failureOf(error)}: ${reason}`, {
+      cause: error,
+    });
   }
+}
+
+function failureOf(error: unknown): string {
+  if (error instanceof Refusal) return "refuses this conversation";
+  return error instanceof TemplateSyntaxError ? "cannot be parsed" : "cannot be rendered";
 }
