@@ -174,6 +174,20 @@ describe("generating refuses at the call", () => {
     },
   );
 
+  it("an empty prompt without BOS, and one that is neither text nor a list", () => {
+    expect(() => model.complete("")).toThrow(
+      /^complete: the prompt is ''; expected a text that is not empty/,
+    );
+    expect(() => model.complete(undefined as never)).toThrow(
+      /^complete: the prompt is undefined; expected a text or a list of token ids/,
+    );
+  });
+
+  it("nothing where BOS makes up for an empty prompt", async () => {
+    const { promptTokens } = await model.complete("", { addSpecialTokens: true, maxTokens: 0 }).result();
+    expect(promptTokens).toEqual([model.tokenizer.bosTokenId]);
+  });
+
   it.each([[undefined], ["Hello"], [[]], [[null]], [[{ content: "x" }]], [[{ role: "user", content: 5 }]]])(
     "the messages %j",
     (messages) => {

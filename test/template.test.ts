@@ -103,7 +103,11 @@ describe("refusals", () => {
     const template = new ChatTemplate("{{ messages | length }}");
     const cyclic: Record<string, unknown> = { role: "user", content: "x" };
     cyclic.self = cyclic;
-    const boom = new Error("boom");
+    const raise = (): never => {
+      throw new Error("boom");
+    };
+    const unreadable = (key: string): object =>
+      Object.defineProperty({ ...user("x")[0] }, key, { enumerable: true, get: raise });
     class Inherited {
       role = "user";
       get content(): string {
@@ -128,49 +132,13 @@ describe("refusals", () => {
       [[{ role: "user", content: "", x: 1n }], "messages[0].x: expected plain data"],
       [[cyclic], "nested deeper than"],
       [new Array(1), "messages[0]: expected an object { role, content }, got undefined"],
-      [[, ...user("a")], "messages[0]: expected an object"], // eslint-disable-line no-sparse-arrays
+      [[, ...user("a")], "messages[0]: expected an object"],
       [[Object.create({ role: "user", content: "x" })], "messages[0].role: expected a string, got undefined"],
       [[new Inherited()], "messages[0].content: expected a string, got undefined"],
-      [
-        [
-          {
-            role: "user",
-            get content() {
-              throw boom;
-            },
-          },
-        ],
-        "messages[0].content: cannot be read: boom",
-      ],
-      [
-        [
-          {
-            role: "user",
-            content: "",
-            x: {
-              toJSON() {
-                throw boom;
-              },
-            },
-          },
-        ],
-        "messages[0].x: cannot be read: boom",
-      ],
-      [[{ role: "user", content: "", x: [, 1] }], "messages[0].x[0]: expected plain data"], // eslint-disable-line no-sparse-arrays
-      [new Proxy([], { get: (list, key) => (key === "length" ? 1 : Reflect.get(list, key)) }), "messages[0]"],
-      [
-        [
-          new Proxy(
-            {},
-            {
-              ownKeys() {
-                throw boom;
-              },
-            },
-          ),
-        ],
-        "messages[0]: cannot be read: boom",
-      ],
+      [[unreadable("content")], "messages[0].content: cannot be read: boom"],
+      [[{ ...user("x")[0], x: { toJSON: raise } }], "messages[0].x: cannot be read: boom"],
+      [[{ ...user("x")[0], x: [, 1] }], "messages[0].x[0]: expected plain data"],
+      [[new Proxy({}, { ownKeys: raise })], "messages[0]: cannot be read: boom"],
     ];
     for (const [messages, text] of table) {
       const { code, message } = failure(() => template.render(messages));
