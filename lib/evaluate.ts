@@ -4,7 +4,7 @@ import { AsyncResource } from "node:async_hooks";
 import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
 import type { NativeEvent } from "./native.js";
-import { invalidArgument, readOptions, type Rules, show } from "./options.js";
+import { checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import type { Receiver } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
 import type { EvaluateOptions, EvaluateResult } from "./types.js";
@@ -17,13 +17,10 @@ const evaluateRules = { onRows: { kind: "function" }, signal: { kind: "signal" }
 
 /** Token ids as the engine takes them. Throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE later. */
 export function tokenIds(call: string, tokens: unknown): Int32Array {
-  const list = tokens as ArrayLike<unknown> | null;
-  if (typeof list !== "object" || list === null || !Number.isInteger(list.length)) {
-    throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
-  }
-  const ids = new Int32Array(list.length);
+  checkTokenList(call, tokens);
+  const ids = new Int32Array(tokens.length);
   for (let i = 0; i < ids.length; i++) {
-    const id = list[i];
+    const id = tokens[i];
     if (typeof id !== "number" || (id | 0) !== id || id < 0) {
       throw invalidArgument(
         `${call}: token ${i} is ${show(id)}; expected a token id (a whole number from 0)`,

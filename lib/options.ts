@@ -114,6 +114,21 @@ function expectation(rule: Rule, value: unknown): string | undefined {
   }
 }
 
+/** The longest list of token ids that is looked at: 16 times the longest context. */
+const mostTokens = 1 << 24;
+
+/** Throws ERR_INHOUSE_INVALID_ARGUMENT for what has no length and entries; entries are not looked at. */
+export function checkTokenList(call: string, tokens: unknown): asserts tokens is ArrayLike<unknown> {
+  const length: unknown =
+    typeof tokens === "object" && tokens !== null && "length" in tokens && tokens.length;
+  if (!Number.isInteger(length) || (length as number) < 0) {
+    throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
+  }
+  if ((length as number) > mostTokens) {
+    throw invalidArgument(`${call}: ${String(length)} tokens; expected at most ${mostTokens}`);
+  }
+}
+
 // By its looks: a signal may come from another realm, as under Jest.
 function isSignal(value: unknown): boolean {
   const signal = value as Partial<AbortSignal> | null;

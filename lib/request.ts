@@ -19,6 +19,7 @@ export type ChatOptions = GenerateOptions & TemplateOptions;
 
 const maxInt = 2 ** 31 - 1;
 const maxStops = 64;
+const maxStopTokens = 65_536;
 const maxStopBytes = 1024;
 const maxAlternatives = 100;
 
@@ -32,15 +33,23 @@ function stopProblem(value: unknown): string | undefined {
     : `a string or at most ${maxStops} of them, each of 1 to ${maxStopBytes} bytes`;
 }
 
-/** An array of what a list or an iterable holds; a string and what is neither stay as they are. */
+/** An array of what a list or an iterable holds, up to one too many; what is neither stays as it is. */
 function toArray(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
-  return Symbol.iterator in value || "length" in value ? Array.from(value as ArrayLike<unknown>) : value;
+  if (Symbol.iterator in value) {
+    const list: unknown[] = [];
+    for (const item of value as Iterable<unknown>) if (list.push(item) > maxStopTokens) break;
+    return list;
+  }
+  const { length } = value as ArrayLike<unknown>;
+  if (!Number.isInteger(length) || length < 0) return value;
+  return Array.from({ length: Math.min(length, maxStopTokens + 1) }, (_, i) => (value as ArrayLike<unknown>)[i]);
 }
 
 function tokensProblem(value: unknown): string | undefined {
   const expected = "a list of token ids (whole numbers from 0)";
   if (!Array.isArray(value)) return expected;
+  if (value.length > maxStopTokens) return `at most ${maxStopTokens} token ids`;
   const wrong = value.findIndex((id) => !Number.isInteger(id) || id < 0 || id > maxInt);
   return wrong < 0 ? undefined : `${expected}; entry ${wrong} is ${show(value[wrong])}`;
 }
@@ -71,10 +80,14 @@ function variablesProblem(value: unknown): string | undefined {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? undefined : "an object";
 }
 
+function templateProblem(value: unknown): string | undefined {
+  return typeof value === "string" && value.trim() !== "" ? undefined : "a Jinja template that is not empty";
+}
+
 export const chatRules = {
   ...samplingRules,
   ...requestRules,
-  template: { kind: "string" },
+  template: { kind: "other", problem: templateProblem },
   templateVariables: { kind: "other", problem: variablesProblem },
   tools: { kind: "other", problem: (value: unknown) => (Array.isArray(value) ? undefined : "an array") },
   addGenerationPrompt: { kind: "boolean" },

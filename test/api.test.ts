@@ -165,6 +165,17 @@ describe("generating", () => {
     expect(timings.promptTokensPerSecond).toBeGreaterThan(0);
   });
 
+  it("gives methods that need not be called on it, and that tests may replace", async () => {
+    const { chat, complete, evaluate } = model;
+    expect(await chat(question, greedy).text()).toBe(await model.chat(question, greedy).text());
+    expect((await complete([1, 2], greedy).result()).tokens).toHaveLength(8);
+    expect((await evaluate([1, 2])).logprobs).toHaveLength(1);
+    expect(Object.keys(model)).toEqual(["info"]);
+    model.complete = () => chat(question, greedy);
+    expect((await model.complete("").result()).promptTokens.length).toBeGreaterThan(20);
+    model.complete = complete;
+  });
+
   it("continues texts and token ids alike", async () => {
     const text = "The capital of France is";
     const [first, second, third] = await Promise.all([

@@ -185,6 +185,20 @@ describe("generating refuses at the call", () => {
     },
   );
 
+  it("an empty prompt without BOS, and one that is neither text nor a list", () => {
+    expect(() => model.complete("")).toThrow(
+      /^complete: the prompt is ''; expected a text that is not empty/,
+    );
+    expect(() => model.complete(undefined as never)).toThrow(
+      /^complete: the prompt is undefined; expected a text or a list of token ids/,
+    );
+  });
+
+  it("nothing where BOS makes up for an empty prompt", async () => {
+    const { promptTokens } = await model.complete("", { addSpecialTokens: true, maxTokens: 0 }).result();
+    expect(promptTokens).toEqual([model.tokenizer.bosTokenId]);
+  });
+
   it.each([[undefined], ["Hello"], [[]], [[null]], [[{ content: "x" }]], [[{ role: "user", content: 5 }]]])(
     "the messages %j",
     (messages) => {
@@ -198,7 +212,13 @@ describe("generating refuses at the call", () => {
     expect(chat("{% if %}")).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_INVALID" }));
     const endless = "{% for i in range(1000000000) %}{{ i }}{% endfor %}";
     expect(chat(endless)).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_LIMIT" }));
-    expect(chat("")).toThrow(/complete\(\)/);
+    expect(chat("{{")).toThrow(
+      /^chat: option 'template' cannot be parsed: line 1, column 3: the template ends/,
+    );
+    for (const empty of ["", " \n", 5]) {
+      expect(chat(empty as string)).toThrow(/^chat: option 'template' is .*; expected a Jinja template/);
+      expect(chat(empty as string)).toThrow(expect.objectContaining({ code: invalid }));
+    }
   });
 
   it("wrong arguments of evaluate, as a rejection", async () => {
