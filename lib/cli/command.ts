@@ -43,5 +43,7 @@ export function operands(
 ): string[] {
   if (given.length >= min && given.length <= max) return given;
   const what = given.length < min ? "too few" : "too many";
-  throw new UsageError(`${what} operands: expected inhouse ${command.name} ${command.operands}`);
+  throw new UsageError(
+    `${what} operands: expected ${`inhouse ${command.name} ${command.operands}`.trimEnd()}`,
+  );
 }

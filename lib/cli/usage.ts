@@ -1,3 +1,11 @@
+import { getSystemErrorMap } from "node:util";
+
+/** What the operating system says, without Node's words around it; undefined for what is no error of the system. */
+export function systemReason(error: unknown): string | undefined {
+  const { errno, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  return syscall === undefined ? undefined : getSystemErrorMap().get(errno ?? 0)?.[1];
+}
+
 /** The command line was used wrongly: exit code 2. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
