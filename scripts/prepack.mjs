@@ -4,7 +4,10 @@ import { copyFileSync, existsSync, mkdirSync } from "node:fs";
 
 const addon = "build/Release/inhouse.node";
 const folder = `prebuilds/${process.platform}-${process.arch}`;
-for (const [path, script] of [[addon, "build:addon"], ["dist/index.mjs", "build:ts"]]) {
+for (const [path, script] of [
+  [addon, "build:addon"],
+  ["dist/index.mjs", "build:ts"],
+]) {
   if (existsSync(path)) continue;
   console.error(`${path} is missing: npm run ${script} makes it`);
   process.exit(1);

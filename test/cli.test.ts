@@ -132,6 +132,11 @@ describe("help and usage", () => {
     ["bias", ["run", model, "x", "--logit-bias", "5"], "--logit-bias"],
     ["system and raw", ["run", model, "x", "--raw", "--system", "y"], "--system"],
     ["nothing to evaluate", ["eval", "perplexity", model], "--file or --tokens"],
+    [
+      "a window that scores nothing",
+      ["eval", "perplexity", model, "--file", "a", "--context", "2"],
+      "from 3",
+    ],
     ["half a command", ["eval"], "expected inhouse eval perplexity MODEL"],
     ["help of no command", ["help", "rum"], "did you mean run?"],
     ["a flag as a value", ["run", model, "x", "--threads", "--raw"], "--threads: expected a value"],
@@ -353,6 +358,15 @@ describe("interruptions", () => {
     const { code, stdout, stderr } = await ended;
     expect([code, stdout.endsWith("\n")]).toEqual([130, true]);
     expect(stderr).toContain("cancelled");
+  });
+
+  test("SIGTERM ends an answer as cleanly, with 143", async () => {
+    const child = start(long);
+    const ended = end(child);
+    await first(child.stdout);
+    child.kill("SIGTERM");
+    const { code, stdout, stderr } = await ended;
+    expect([code, stdout.endsWith("\n"), stderr]).toEqual([143, true, expect.stringContaining("cancelled")]);
   });
 
   test("Ctrl-C with --json still prints the document", async () => {

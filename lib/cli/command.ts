@@ -9,7 +9,7 @@ export interface Shell {
   stderr: Output;
   /** For what draws on stderr by itself (readline). */
   stderrStream: Stream;
-  /** Aborted at the first Ctrl-C, with an Interrupted, and when nobody reads stdout any more. */
+  /** Aborted at the first Ctrl-C or SIGTERM, with an Interrupted, and when nobody reads stdout any more. */
   signal: AbortSignal;
   /** While a listener is set, Ctrl-C calls it in place of aborting `signal`. */
   onInterrupt: (() => void) | undefined;

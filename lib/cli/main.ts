@@ -40,22 +40,20 @@ async function main(args: readonly string[]): Promise<void> {
     onInterrupt: undefined,
   };
   stdout.onGone(() => controller.abort(new ReaderGone()));
-  process.on("SIGINT", () => {
-    if (shell.onInterrupt) {
+  const onSignal = (name: NodeJS.Signals) => {
+    if (name === "SIGINT" && shell.onInterrupt) {
       shell.onInterrupt();
-      return;
-    }
-    if (controller.signal.aborted) {
-      // The second Ctrl-C does what it would have done without us.
-      process.removeAllListeners("SIGINT");
-      process.kill(process.pid, "SIGINT");
-      return;
-    }
-    controller.abort(new Interrupted());
-  });
+    } else if (controller.signal.aborted) {
+      // The second does what it would have done without us.
+      process.removeAllListeners(name);
+      process.kill(process.pid, name);
+    } else controller.abort(new Interrupted(name));
+  };
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, onSignal);
   try {
     await dispatch(args, shell);
-    if (controller.signal.reason instanceof Interrupted) process.exitCode = 130;
+    const { reason } = controller.signal as { reason: unknown };
+    if (reason instanceof Interrupted) process.exitCode = reason.exitCode;
   } catch (error) {
     process.exitCode = report(error, stderr);
   }
@@ -121,7 +119,7 @@ function version(): string {
 /** Says on stderr, in one line, what went wrong. Returns the exit code. */
 function report(error: unknown, stderr: Output): number {
   if (error instanceof ReaderGone) return 0;
-  if (error instanceof Interrupted) return 130;
+  if (error instanceof Interrupted) return error.exitCode;
   stderr.note(`inhouse: ${visible(describe(error))}\n`);
   return error instanceof UsageError || InhouseError.is(error, "ERR_INHOUSE_INVALID_ARGUMENT") ? 2 : 1;
 }
@@ -129,7 +127,8 @@ function report(error: unknown, stderr: Output): number {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const reason = systemReason(error);
-  if (reason !== undefined) return [(error as NodeJS.ErrnoException).path, reason].filter(Boolean).join(": ");
+  const { path, syscall } = error as NodeJS.ErrnoException;
+  if (reason !== undefined) return `${path ?? syscall}: ${reason}`;
   const line = error.message.replaceAll("\n", " ");
   if (error instanceof UsageError) return line;
   if (!InhouseError.is(error)) return error.stack ?? line; // a defect

@@ -25,7 +25,7 @@ const evalFlags = {
     value: "IDS.json",
     help: "A JSON array of token ids, or an array of such arrays, each a context of its own.",
   },
-  context: integerFlag("context", "N", 2, 1 << 20, "With --file: tokens of one window (default: 512)."),
+  context: integerFlag("context", "N", 3, 1 << 20, "With --file: tokens of one window (default: 512)."),
   logprobs: {
     name: "logprobs",
     value: "OUT",
