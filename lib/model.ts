@@ -105,7 +105,7 @@ class LoadedModel implements Model {
   constructor(loaded: Loaded) {
     try {
       this.#core = new Core(loaded);
-      this.#templateSource = textOf(loaded.header, "tokenizer.chat_template");
+      this.#templateSource = textOf(loaded.header, "tokenizer.chat_template") || undefined; // an empty one is none
       this.info = infoOf(loaded, this.#templateSource !== undefined);
     } catch (error) {
       loaded.engine.dispose(() => undefined);

@@ -43,7 +43,10 @@ function toArray(value: unknown): unknown {
   }
   const { length } = value as ArrayLike<unknown>;
   if (!Number.isInteger(length) || length < 0) return value;
-  return Array.from({ length: Math.min(length, maxStopTokens + 1) }, (_, i) => (value as ArrayLike<unknown>)[i]);
+  return Array.from(
+    { length: Math.min(length, maxStopTokens + 1) },
+    (_, i) => (value as ArrayLike<unknown>)[i],
+  );
 }
 
 function tokensProblem(value: unknown): string | undefined {

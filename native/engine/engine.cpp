@@ -26,8 +26,8 @@ int32_t output_rows(const EngineOptions& options) {
   return std::max(options.max_concurrent, kEvaluateOutputs);
 }
 
-std::string mebibytes(uint64_t bytes) {
-  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+std::string megabytes(uint64_t bytes) {
+  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
 }
 
 double milliseconds(Clock::time_point from, Clock::time_point to) {
@@ -56,10 +56,10 @@ void fit_memory(EngineOptions& options, const Model& model) {
     if (!automatic || options.context_length <= kSmallestContext) {
       throw Error(Code::out_of_memory, "a cache for maxConcurrent " + std::to_string(options.max_concurrent) +
                                            " times contextLength " + std::to_string(options.context_length) +
-                                           " takes " + mebibytes(cache) + " and activations for " +
+                                           " takes " + megabytes(cache) + " and activations for " +
                                            "maxBatchTokens " + std::to_string(options.max_batch_tokens) +
-                                           " take " + mebibytes(activations) + ", with " +
-                                           mebibytes(available) +
+                                           " take " + megabytes(activations) + ", with " +
+                                           megabytes(available) +
                                            " available; lower one of these options, or choose kvType q8_0");
     }
     options.context_length = std::max(kSmallestContext, options.context_length / 2);

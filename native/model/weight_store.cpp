@@ -34,9 +34,9 @@ void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector
   }
   if (available > 0 && missing > available) {
     throw Error(Code::out_of_memory,
-                "the weights of " + file.path() + " take " + std::to_string(missing >> 20) + " MiB, with " +
-                    std::to_string(available >> 20) +
-                    " MiB available; use a smaller quantization, or repack: false to compute "
+                "the weights of " + file.path() + " take " + std::to_string(missing / 1'000'000) +
+                    " MB, with " + std::to_string(available / 1'000'000) +
+                    " MB available; use a smaller quantization, or repack: false to compute "
                     "from the mapped file");
   }
   for (const WeightRequest& request : requests) {
