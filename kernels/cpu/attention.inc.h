@@ -8,8 +8,16 @@ constexpr int kKeyVectors = 32 / kLanes;  // of a block's 32 keys, or of 32 dime
 // Pairs that keep their sums in registers together.
 constexpr int kPairTile = kLanes == 16 ? 6 : 2;
 
+constexpr int cache_number_bytes(CacheType type) {
+  return type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1;
+}
 constexpr int64_t cache_numbers_bytes(CacheType type, int64_t head_dim) {
-  return cache_padded(head_dim) * 32 * (type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1);
+  return cache_padded(head_dim) * 32 * cache_number_bytes(type);
+}
+// Whether a block is so large that the hardware's own prefetching falls behind; below, fetching costs more
+// than it gains.
+inline bool fetch_ahead(CacheType type, int64_t head_dim) {
+  return cache_numbers_bytes(type, head_dim) > 8192;
 }
 template <CacheType type>
 inline F load_cache(const uint8_t* numbers, int64_t index) {
@@ -19,9 +27,11 @@ inline F load_cache(const uint8_t* numbers, int64_t index) {
 }
 
 // Scores of `pairs` pairs against a block's 32 keys: scale * q·k, soft-capped. scores [pairs][32]
+// Fetches the block `next` ahead, unless it is null; so do `value_tile` and `values`.
 template <CacheType type, int pairs>
-inline void score_tile(const float* const* q, const uint8_t* block, int head_dim, float scale, float cap,
-                       float* scores) {
+inline void score_tile(const float* const* q, const uint8_t* block, const uint8_t* next, int head_dim,
+                       float scale, float cap, float* scores) {
+  constexpr int row_bytes = 32 * cache_number_bytes(type);
   const auto* cache_scales = reinterpret_cast<const uint16_t*>(block + cache_numbers_bytes(type, head_dim));
   F total[pairs][kKeyVectors];
   INHOUSE_UNROLL
@@ -31,6 +41,8 @@ inline void score_tile(const float* const* q, const uint8_t* block, int head_dim
   }
   for (int d0 = 0; d0 < head_dim; d0 += 32) {
     const int d1 = d0 + 32 < head_dim ? d0 + 32 : head_dim;
+    if (next)
+      for (int byte = 0; byte < 32 * row_bytes; byte += 64) prefetch(next + d0 * row_bytes + byte);
     F sum[pairs][kKeyVectors];
     INHOUSE_UNROLL
     for (int p = 0; p < pairs; ++p) {
@@ -67,12 +79,17 @@ inline void score_tile(const float* const* q, const uint8_t* block, int head_dim
 
 // out[p] (+)= Σ over keys [from, to) of weights[p][key] * V[key], for `vectors` row vectors at dimension d.
 template <CacheType type, int pairs, int vectors>
-inline void value_tile(const float* weights, const uint8_t* block, int head_dim, int d, int from, int to,
-                       float* out, int64_t out_stride) {
+inline void value_tile(const float* weights, const uint8_t* block, const uint8_t* next, int head_dim, int d,
+                       int from, int to, float* out, int64_t out_stride) {
+  constexpr int bytes = cache_number_bytes(type);
   const int64_t padded = cache_padded(head_dim);
   const int groups = (head_dim + 31) / 32;
   const auto* cache_scales =
       reinterpret_cast<const uint16_t*>(block + cache_numbers_bytes(type, head_dim)) + d / 32;
+  if (next)
+    for (int key = from; key < to; ++key)
+      for (int byte = 0; byte < vectors * kLanes * bytes; byte += 64)
+        prefetch(next + (key * padded + d) * bytes + byte);
   F sum[pairs][vectors];
   INHOUSE_UNROLL
   for (int p = 0; p < pairs; ++p) {
@@ -100,14 +117,14 @@ inline void value_tile(const float* weights, const uint8_t* block, int head_dim,
 }
 
 template <CacheType type, int pairs>
-inline void values(const float* weights, const uint8_t* block, int head_dim, int from, int to, float* out,
-                   int64_t out_stride) {
+inline void values(const float* weights, const uint8_t* block, const uint8_t* next, int head_dim, int from,
+                   int to, float* out, int64_t out_stride) {
   if (from >= to) return;
   int d = 0;
   for (; d + 32 <= cache_padded(head_dim); d += 32)
-    value_tile<type, pairs, kKeyVectors>(weights, block, head_dim, d, from, to, out, out_stride);
+    value_tile<type, pairs, kKeyVectors>(weights, block, next, head_dim, d, from, to, out, out_stride);
   if (d < cache_padded(head_dim))
-    value_tile<type, pairs, kKeyVectors / 2>(weights, block, head_dim, d, from, to, out, out_stride);
+    value_tile<type, pairs, kKeyVectors / 2>(weights, block, next, head_dim, d, from, to, out, out_stride);
 }
 
 // Keys of a block that a query sees: [from, to).
@@ -151,6 +168,28 @@ inline float soften(float* scores, Span keys, float& maximum, float& sum) {
   return factor;
 }
 
+// Calls work.operator()<count>(p) for tiles of at most kPairTile pairs of [begin, end).
+template <class Work>
+inline void each_tile(int begin, int end, Work&& work) {
+  for (; begin + kPairTile <= end; begin += kPairTile) work.template operator()<kPairTile>(begin);
+  switch (end - begin) {
+    case 5:
+      if constexpr (kPairTile > 5) return work.template operator()<5>(begin);
+      break;
+    case 4:
+      if constexpr (kPairTile > 4) return work.template operator()<4>(begin);
+      break;
+    case 3:
+      if constexpr (kPairTile > 3) return work.template operator()<3>(begin);
+      break;
+    case 2:
+      if constexpr (kPairTile > 2) return work.template operator()<2>(begin);
+      break;
+    case 1:
+      return work.template operator()<1>(begin);
+  }
+}
+
 template <CacheType k_type, CacheType v_type>
 void attention(const AttentionArgs& a) {
   const int pairs = a.queries * a.heads;
@@ -173,18 +212,17 @@ void attention(const AttentionArgs& a) {
       last = p;
     }
     if (last < 0) continue;
-    const uint8_t* k = a.k_blocks[block - a.block_begin];
-    const uint8_t* v = a.v_blocks[block - a.block_begin];
+    const int32_t at = block - a.block_begin;
+    const uint8_t* k = a.k_blocks[at];
+    const uint8_t* v = a.v_blocks[at];
+    const bool more = block + 1 < a.block_end;
+    const uint8_t* next_k = more && fetch_ahead(k_type, a.head_dim_k) ? a.k_blocks[at + 1] : nullptr;
+    const uint8_t* next_v = more && fetch_ahead(v_type, a.head_dim_v) ? a.v_blocks[at + 1] : nullptr;
     // Pairs that see nothing here stand before `first` or after `last`: visibility moves with the position.
-    int p = first;
-    for (; p + kPairTile <= last + 1; p += kPairTile)
-      score_tile<k_type, kPairTile>(q + p, k, a.head_dim_k, a.scale, a.softcap, scores + p * 32);
-    if (kPairTile > 3)
-      for (; p + 3 <= last + 1; p += 3)
-        score_tile<k_type, 3>(q + p, k, a.head_dim_k, a.scale, a.softcap, scores + p * 32);
-    for (; p <= last; ++p) score_tile<k_type, 1>(q + p, k, a.head_dim_k, a.scale, a.softcap, scores + p * 32);
-
-    for (p = first; p <= last; ++p) {
+    each_tile(first, last + 1, [&]<int count>(int p) {
+      score_tile<k_type, count>(q + p, k, next_k, a.head_dim_k, a.scale, a.softcap, scores + p * 32);
+    });
+    for (int p = first; p <= last; ++p) {
       const float factor = soften(scores + p * 32, keys[p], a.maximum[p], a.sum[p]);
       if (factor == 1.0f) continue;
       float* out = a.out + p * out_stride;
@@ -192,29 +230,23 @@ void attention(const AttentionArgs& a) {
     }
     // Keys that only some pairs of a tile see are added pair by pair, before and after the common ones: a
     // masked key's V may be memory nobody wrote yet.
-    const auto add_values = [&]<int count>(int at) {
+    each_tile(first, last + 1, [&]<int count>(int p) {
+      const auto add = [&]<int some>(int i, int from, int to) {
+        values<v_type, some>(scores + i * 32, v, next_v, a.head_dim_v, from, to, a.out + i * out_stride,
+                             out_stride);
+      };
       Span common{0, 32};
-      for (int i = at; i < at + count; ++i) {
+      for (int i = p; i < p + count; ++i) {
         common.from = keys[i].from > common.from ? keys[i].from : common.from;
         common.to = keys[i].to < common.to ? keys[i].to : common.to;
       }
       if (common.from >= common.to) common = {32, 32};
-      for (int i = at; i < at + count; ++i)
-        values<v_type, 1>(scores + i * 32, v, a.head_dim_v, keys[i].from,
-                          keys[i].to < common.from ? keys[i].to : common.from, a.out + i * out_stride,
-                          out_stride);
-      values<v_type, count>(scores + at * 32, v, a.head_dim_v, common.from, common.to,
-                            a.out + at * out_stride, out_stride);
-      for (int i = at; i < at + count; ++i)
-        values<v_type, 1>(scores + i * 32, v, a.head_dim_v,
-                          common.to > keys[i].from ? common.to : keys[i].from, keys[i].to,
-                          a.out + i * out_stride, out_stride);
-    };
-    p = first;
-    for (; p + kPairTile <= last + 1; p += kPairTile) add_values.template operator()<kPairTile>(p);
-    if (kPairTile > 3)
-      for (; p + 3 <= last + 1; p += 3) add_values.template operator()<3>(p);
-    for (; p <= last; ++p) add_values.template operator()<1>(p);
+      for (int i = p; i < p + count; ++i)
+        add.template operator()<1>(i, keys[i].from, keys[i].to < common.from ? keys[i].to : common.from);
+      add.template operator()<count>(p, common.from, common.to);
+      for (int i = p; i < p + count; ++i)
+        add.template operator()<1>(i, common.to > keys[i].from ? common.to : keys[i].from, keys[i].to);
+    });
   }
 }
 
