@@ -28,7 +28,7 @@ class CpuLinear {
   struct Extras;
   void quantize(const float* x, int64_t rows, std::span<const int32_t> places, int64_t cols, int planes,
                 std::span<Extras> extras);
-  uint64_t cut(Job& job, int64_t few_item_bytes) const;
+  uint64_t cut(Job& job, int64_t item_bytes) const;
   void work(const Job& job, int64_t item, uint8_t* scratch) const;
 
   const kernels::Kernels& kernels_;
