@@ -42,7 +42,7 @@ const figures = [
   ["decode at depth 64, tokens/s", (run) => run.tokensPerSecond.decode64.median, true],
   ["decode at depth 1024, tokens/s", (run) => run.tokensPerSecond.decode1024.median, true],
   ["load to first token, ms", (run) => run.fresh.firstTokenMs, false],
-  ["peak memory, MiB", (run) => run.fresh.peakRssBytes / 2 ** 20, false],
+  ["peak memory, MB", (run) => run.fresh.peakRssBytes / 1e6, false],
 ];
 
 const results = [];

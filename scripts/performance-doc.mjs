@@ -103,7 +103,7 @@ function summary() {
     "decode, tokens/s",
     "load to first token, ms",
   ];
-  return `${table([...head, "peak memory, MiB", "mean KL to float32"], rows)}
+  return `${table([...head, "peak memory, MB", "mean KL to float32"], rows)}
 
 ${machine.processor}, ${machine.cores} cores, ${date.slice(0, 10)}; each engine at its best number of threads. [docs/performance.md](docs/performance.md) has all figures and the commands.`;
 }

@@ -70,16 +70,19 @@ export const benchCommand: Command = {
       const loadToFirstTokenMs = performance.now() - start;
       const bar = new ProgressBar(shell.stderr, "measuring");
       const rounds: Round[] = [];
-      for (let round = 1; round <= count; ++round) {
-        bar.update((round - 1) / count, `round ${round} of ${count}`);
-        const reading = await timed(model, prompt(tokens, promptTokens, 2 * round), 1, shell);
-        const writing = await timed(model, prompt(tokens, depth, 2 * round + 1), decodeTokens + 1, shell);
-        rounds.push({
-          promptTokensPerSecond: reading.promptTokensPerSecond,
-          decodeTokensPerSecond: writing.decodeTokensPerSecond,
-        });
+      try {
+        for (let round = 1; round <= count; ++round) {
+          bar.update((round - 1) / count, `round ${round} of ${count}`);
+          const reading = await timed(model, prompt(tokens, promptTokens, 2 * round), 1, shell);
+          const writing = await timed(model, prompt(tokens, depth, 2 * round + 1), decodeTokens + 1, shell);
+          rounds.push({
+            promptTokensPerSecond: reading.promptTokensPerSecond,
+            decodeTokensPerSecond: writing.decodeTokensPerSecond,
+          });
+        }
+      } finally {
+        bar.clear();
       }
-      bar.clear();
       const { path, architecture, quantization, parameters, deviceDescription, memory } = model.info;
       const decodeTokensPerSecond = median(rounds.map((round) => round.decodeTokensPerSecond));
       const weightBytesPerToken = await weightBytes(path);
