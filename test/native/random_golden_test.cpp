@@ -1,6 +1,6 @@
 // Small random models against `transformers` in float32 (scripts/golden/random_models.py).
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <numeric>
 
@@ -35,6 +35,7 @@ std::vector<float> logits_of(const Model& model, const std::vector<int32_t>& tok
   const std::vector<const int32_t*> tables(pools.size(), rows.data());
   const SequenceSlice slice{0, count, 0, tables.data()};
   ForwardPass pass(model, count, count);
+  CHECK_EQ(pass.bytes(), ForwardPass::bytes_for(model, count, count));
   model.backend().begin_step();
   CHECK(pass.run({tokens, rows, {&slice, 1}, rows}, pools, std::atomic<bool>(false)));
   const std::span<const float> logits = pass.logits(0, count);
