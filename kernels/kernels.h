@@ -132,6 +132,7 @@ struct Kernels {
   void (*silu)(const float* gate, const float* up, int64_t count, float* out);
   void (*gelu_tanh)(const float* gate, const float* up, int64_t count, float* out);
   void (*add)(float* x, const float* y, int64_t count);
+  void (*add_scaled)(float* x, const float* y, float scale, int64_t count);  // x += scale * y
   void (*softcap)(float* x, int64_t count, float cap);
 
   // Stores one token's K (or V) of one KV head at place `token` of a block.

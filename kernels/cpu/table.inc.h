@@ -34,6 +34,7 @@ constexpr Kernels table(const char* name, const char* title) {
       .silu = silu,
       .gelu_tanh = gelu_tanh,
       .add = add_to,
+      .add_scaled = add_scaled,
       .softcap = softcap,
       .store_k = {store_k<CacheType::f32>, store_k<CacheType::f16>, store_k<CacheType::q8_0>},
       .store_v = {store_v<CacheType::f32>, store_v<CacheType::f16>, store_v<CacheType::q8_0>},

@@ -123,6 +123,11 @@ void add_to(float* x, const float* y, int64_t count) {
   elementwise(x, y, count, x, [](F a, F b) { return add(a, b); });
 }
 
+void add_scaled(float* x, const float* y, float scale, int64_t count) {
+  const F by = set1(scale);
+  elementwise(x, y, count, x, [&](F a, F b) { return fma(b, by, a); });
+}
+
 void softcap(float* x, int64_t count, float cap) {
   const F to = set1(cap), from = set1(1.0f / cap);
   elementwise(x, x, count, x, [&](F a, F) { return mul(tanh(mul(a, from)), to); });

@@ -21,7 +21,7 @@ std::vector<float> inverse_frequencies(const RopeConfig& rope, const HyperParame
 
 // The floats of each buffer.
 struct ForwardPass::Sizes {
-  uint64_t rope, stream, hidden, q, k, v, ffn, logits;
+  uint64_t rope, stream, hidden, q, k, v, ffn, router, down, logits;
 
   Sizes(const HyperParameters& h, int32_t max_rows, int32_t max_outputs) {
     const auto rows = uint64_t(max_rows);
@@ -32,15 +32,17 @@ struct ForwardPass::Sizes {
     q = rows * uint64_t(h.heads) * uint64_t(h.head_dim);
     k = rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim);
     v = rows * uint64_t(h.kv_heads) * uint64_t(h.head_dim_v);
-    ffn = rows * uint64_t(h.ffn_width);
+    ffn = rows * uint64_t(h.ffn_width) * uint64_t(std::max(1, h.experts.used));
+    router = rows * uint64_t(h.experts.count);
+    down = rows * uint64_t(h.width) * uint64_t(h.experts.used);
     logits = uint64_t(max_outputs) * uint64_t(h.vocabulary);
   }
 };
 
 uint64_t ForwardPass::bytes_for(const Model& model, int32_t max_rows, int32_t max_outputs) {
   const Sizes s(model.hyper(), max_rows, max_outputs);
-  const uint64_t floats =
-      model.hyper().ropes.size() * s.rope + 3 * s.stream + s.hidden + s.q + s.k + s.v + 2 * s.ffn + s.logits;
+  const uint64_t floats = model.hyper().ropes.size() * s.rope + 3 * s.stream + s.hidden + s.q + s.k + s.v +
+                          2 * s.ffn + s.router + s.down + s.logits;
   return floats * sizeof(float);
 }
 
@@ -62,6 +64,8 @@ ForwardPass::ForwardPass(const Model& model, int32_t max_rows, int32_t max_outpu
     v_ = allocate(s.v);
     gate_ = allocate(s.ffn);
     up_ = allocate(s.ffn);
+    router_ = allocate(s.router);
+    down_ = allocate(s.down);
     logits_ = allocate(s.logits);
   } catch (...) {
     for (float* buffer : buffers_) ops_.release(buffer);
@@ -125,15 +129,21 @@ void ForwardPass::attention(const LayerWeights& w, const LayerConfig& config, Kv
                  {h.heads, h.attention_scale, h.attention_softcap}, attended_);
 }
 
-// x += down(act(gate(norm(x))) * up(norm(x)))
+// x += down(act(gate(norm(x))) * up(norm(x))), or the sum of that over each token's experts
 void ForwardPass::feed_forward(const LayerWeights& w, int64_t rows) {
   const HyperParameters& h = model_.hyper();
   ops_.rms_norm(x_, *w.ffn_norm, h.norm_epsilon, rows, h_);
-  const Projection gate_up[] = {{w.gate, nullptr, gate_}, {w.up, nullptr, up_}};
-  ops_.linear(h_, rows, gate_up, Place::ffn_in);
-  ops_.gated(h.activation, gate_, up_, rows * h.ffn_width, gate_);
-  const Projection down[] = {{w.down, nullptr, h_}};
-  ops_.linear(gate_, rows, down, Place::ffn_out);
+  if (w.router) {
+    const Projection router[] = {{w.router, nullptr, router_}};
+    ops_.linear(h_, rows, router, Place::router);
+    ops_.experts(h_, router_, rows, {w.gate, w.up, w.down, gate_, up_, down_}, h.experts, h.activation, h_);
+  } else {
+    const Projection gate_up[] = {{w.gate, nullptr, gate_}, {w.up, nullptr, up_}};
+    ops_.linear(h_, rows, gate_up, Place::ffn_in);
+    ops_.gated(h.activation, gate_, up_, rows * h.ffn_width, gate_);
+    const Projection down[] = {{w.down, nullptr, h_}};
+    ops_.linear(gate_, rows, down, Place::ffn_out);
+  }
   add_branch(w.ffn_post_norm, h_, rows);
 }
 

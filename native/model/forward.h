@@ -52,8 +52,10 @@ class ForwardPass {
   float* k_;                                             // [rows, kv_heads, head_dim]
   float* v_;                                             // [rows, kv_heads, head_dim_v]
   float* attended_;                                      // [rows, heads, head_dim_v]
-  float* gate_;                                          // [rows, ffn_width]
-  float* up_;                                            // [rows, ffn_width]
+  float* gate_;                                          // [rows, ffn_width], with experts [rows * used, …]
+  float* up_;                                            // as gate
+  float* router_;                                        // [rows, experts]
+  float* down_;                                          // [rows * used, width], with experts
   float* kept_;    // room for the rows of x or attended that are kept for the outputs
   float* logits_;  // [max_outputs, vocabulary]
 };

@@ -14,9 +14,8 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"llama", arch::read_llama},
-    {"qwen2", arch::read_qwen2},
-    {"gemma3", arch::read_gemma3},
+    {"llama", arch::read_llama},       {"qwen2", arch::read_qwen2},   {"qwen3", arch::read_qwen3},
+    {"qwen3moe", arch::read_qwen3moe}, {"gemma3", arch::read_gemma3},
 };
 
 const Architecture& find_architecture(const std::string& name) {
@@ -35,6 +34,7 @@ constexpr uint64_t kMaxHeads = 4096;
 constexpr uint64_t kMaxHeadDim = 4096;
 constexpr uint64_t kMaxWidth = 1 << 20;
 constexpr uint64_t kMaxContext = 1 << 30;
+constexpr uint64_t kMaxExperts = 1 << 14;
 
 void require(bool holds, const std::string& message) {
   if (!holds) throw Error(Code::model_invalid, message);
@@ -53,6 +53,20 @@ float arch::positive_float(const GgufFile& file, const std::string& key, double 
   require(value > 0 && std::isfinite(float(value)),
           key + " is " + std::to_string(value) + "; expected more than 0");
   return float(value);
+}
+
+void arch::read_experts(const GgufFile& file, HyperParameters& hyper) {
+  const std::string prefix = hyper.architecture + ".";
+  ExpertParams& experts = hyper.experts;
+  experts.count = positive(file, prefix + "expert_count", kMaxExperts);
+  experts.used = positive(file, prefix + "expert_used_count", uint64_t(experts.count));
+  experts.normalize = file.get_bool(prefix + "expert_weights_norm", true);
+  experts.scale = positive_float(file, prefix + "expert_weights_scale", 1.0);
+  constexpr uint64_t kSoftmax = 1;
+  const uint64_t gating = file.get_uint(prefix + "expert_gating_func", UINT32_MAX, kSoftmax);
+  require(gating == kSoftmax,
+          prefix + "expert_gating_func is " + std::to_string(gating) + "; this version knows 1, the softmax");
+  hyper.ffn_width = positive(file, prefix + "expert_feed_forward_length", kMaxWidth);
 }
 
 namespace {
@@ -93,7 +107,6 @@ void read_common(const GgufFile& file, HyperParameters& hyper) {
   hyper.layers = positive(file, prefix + "block_count", kMaxLayers);
   hyper.width = positive(file, prefix + "embedding_length", kMaxWidth);
   hyper.trained_context = positive(file, prefix + "context_length", kMaxContext);
-  hyper.ffn_width = same_in_all_layers(file, prefix + "feed_forward_length", hyper.layers, kMaxWidth);
   hyper.heads = same_in_all_layers(file, prefix + "attention.head_count", hyper.layers, kMaxHeads);
   const std::string kv_key = prefix + "attention.head_count_kv";
   hyper.kv_heads =
@@ -117,10 +130,16 @@ void read_common(const GgufFile& file, HyperParameters& hyper) {
           prefix + "rope.dimension_count is " + std::to_string(hyper.rope_dims) +
               "; expected an even number up to the head size " + std::to_string(hyper.head_dim));
   hyper.ropes = {read_rope(file, prefix)};
-  const uint64_t experts = file.get_uint(prefix + "expert_count", 1 << 20, 0);
-  require(experts == 0, prefix + "expert_count is " + std::to_string(experts) +
-                            "; this version does not run mixtures of experts");
   hyper.layer.resize(size_t(hyper.layers));
+}
+
+// For architectures that have not read experts.
+void read_feed_forward(const GgufFile& file, HyperParameters& hyper) {
+  const std::string prefix = hyper.architecture + ".";
+  hyper.ffn_width = same_in_all_layers(file, prefix + "feed_forward_length", hyper.layers, kMaxWidth);
+  const uint64_t experts = file.get_uint(prefix + "expert_count", kMaxExperts, 0);
+  require(experts == 0, prefix + "expert_count is " + std::to_string(experts) +
+                            "; this version runs no mixture of experts in this architecture");
 }
 
 // Layers with the same window share a group of the KV cache.
@@ -142,6 +161,7 @@ HyperParameters read_hyperparameters(const GgufFile& file) {
   const Architecture& architecture = find_architecture(hyper.architecture);
   read_common(file, hyper);
   architecture.read(file, hyper);
+  if (hyper.experts.count == 0) read_feed_forward(file, hyper);
   group_layers(hyper);
   return hyper;
 }

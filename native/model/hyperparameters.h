@@ -33,8 +33,9 @@ struct KvGroup {
 struct HyperParameters {
   std::string architecture;
   int32_t layers = 0;
-  int32_t width = 0;  // embedding length
-  int32_t ffn_width = 0;
+  int32_t width = 0;      // embedding length
+  int32_t ffn_width = 0;  // of each expert where there are some
+  ExpertParams experts;
   int32_t heads = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;  // of queries and keys

@@ -39,8 +39,10 @@ class Binder {
     if (file_.tensor(name)) vector(name, width, slot);
   }
   void matrix(const std::string& name, int64_t cols, int64_t rows, WeightUse use, const Weight** slot) {
-    const TensorInfo& tensor = expect(name, {cols, rows, 1, 1});
-    requests_.push_back({&tensor, use, slot});
+    matrices(name, cols, rows, 1, use, slot);
+  }
+  void stack(const std::string& name, int64_t cols, int64_t rows, int64_t count, const Weight** slot) {
+    matrices(name, cols, rows, count, WeightUse::matrix, slot);
   }
 
   void check_all_bound() const {
@@ -56,6 +58,11 @@ class Binder {
   const std::vector<WeightRequest>& requests() const { return requests_; }
 
  private:
+  void matrices(const std::string& name, int64_t cols, int64_t rows, int64_t count, WeightUse use,
+                const Weight** slot) {
+    const TensorInfo& tensor = expect(name, {cols, rows, count, 1});
+    requests_.push_back({&tensor, use, slot});
+  }
   const TensorInfo& expect(const std::string& name, const int64_t (&dims)[4]) {
     const TensorInfo* tensor = find(name);
     if (!tensor) throw Error(Code::model_invalid, "tensor \"" + name + "\" is missing");
@@ -106,9 +113,16 @@ void bind_layer(Binder& binder, const HyperParameters& h, int32_t index, LayerWe
   }
   binder.matrix(name("attn_output.weight"), int64_t(h.heads) * h.head_dim_v, h.width, m, &layer.wo);
   binder.vector(name("ffn_norm.weight"), h.width, &layer.ffn_norm);
-  binder.matrix(name("ffn_gate.weight"), h.width, h.ffn_width, m, &layer.gate);
-  binder.matrix(name("ffn_up.weight"), h.width, h.ffn_width, m, &layer.up);
-  binder.matrix(name("ffn_down.weight"), h.ffn_width, h.width, m, &layer.down);
+  if (h.experts.count > 0) {
+    binder.matrix(name("ffn_gate_inp.weight"), h.width, h.experts.count, m, &layer.router);
+    binder.stack(name("ffn_gate_exps.weight"), h.width, h.ffn_width, h.experts.count, &layer.gate);
+    binder.stack(name("ffn_up_exps.weight"), h.width, h.ffn_width, h.experts.count, &layer.up);
+    binder.stack(name("ffn_down_exps.weight"), h.ffn_width, h.width, h.experts.count, &layer.down);
+  } else {
+    binder.matrix(name("ffn_gate.weight"), h.width, h.ffn_width, m, &layer.gate);
+    binder.matrix(name("ffn_up.weight"), h.width, h.ffn_width, m, &layer.up);
+    binder.matrix(name("ffn_down.weight"), h.ffn_width, h.width, m, &layer.down);
+  }
   if (h.post_norms) {
     binder.vector(name("post_attention_norm.weight"), h.width, &layer.attention_post_norm);
     binder.vector(name("post_ffw_norm.weight"), h.width, &layer.ffn_post_norm);

@@ -36,6 +36,7 @@ struct LayerWeights {
   const Weight* wo = nullptr;
   const Weight* attention_post_norm = nullptr;
   const Weight* ffn_norm = nullptr;
+  const Weight* router = nullptr;  // then gate, up and down are stacks, a matrix for each expert
   const Weight* gate = nullptr;
   const Weight* up = nullptr;
   const Weight* down = nullptr;

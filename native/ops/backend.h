@@ -30,12 +30,13 @@ enum class WeightUse : uint8_t {
   matrix_and_lookup  // a token embedding that is the output head too
 };
 
-// A weight in a backend's own layout. matrix: [rows, cols], vector: rows = 1.
+// A weight in a backend's own layout. matrix: [rows, cols], or a stack of them; vector: rows = 1.
 class Weight {
  public:
   virtual ~Weight() = default;
   int64_t rows = 0;
   int64_t cols = 0;
+  int64_t stack = 1;                 // matrices, one after the other
   uint64_t bytes = 0;                // memory it holds itself; 0 where it only points into a mapped file
   std::shared_ptr<Mapping> mapping;  // that file's mapping; null where nothing is mapped
 };
@@ -51,7 +52,7 @@ struct LoadControl {
 };
 
 // The place of a linear layer in the model; the backend chooses its activations' precision by it.
-enum class Place : uint8_t { attention_in, attention_out, ffn_in, ffn_out, head };
+enum class Place : uint8_t { attention_in, attention_out, router, ffn_in, ffn_out, head };
 
 // One of the products that share an input: out [rows, weight.rows] = x * weight^T (+ bias).
 struct Projection {
@@ -112,6 +113,24 @@ struct AttentionParams {
   float softcap;  // 0: none; else scores become softcap * tanh(score / softcap)
 };
 
+// How a token gets its experts, and what they count.
+struct ExpertParams {
+  int32_t count = 0;      // 0: no experts, one feed-forward layer for all tokens
+  int32_t used = 0;       // by each token
+  bool normalize = true;  // the probabilities of those used are made to sum to 1
+  float scale = 1;        // of the result
+};
+
+// A mixture of experts' weights, stacks of ExpertParams::count matrices, and room for what lies between them.
+struct Experts {
+  const Weight* gate;  // [ffn, width]
+  const Weight* up;    // [ffn, width]
+  const Weight* down;  // [width, ffn]
+  float* gate_rows;    // [rows * used, ffn]
+  float* up_rows;      // [rows * used, ffn]
+  float* down_rows;    // [rows * used, width]
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -153,6 +172,11 @@ class Backend {
                          const AttentionParams& params, float* out) = 0;
   // out = act(gate) * up, elementwise over `count`; out may be gate.
   virtual void gated(Activation act, const float* gate, const float* up, int64_t count, float* out) = 0;
+  // Each row of x [rows, width] through the experts of its highest logits [rows, experts]: out [rows, width]
+  // = the sum of p * down(act(gate(x)) * up(x)) over them, in the order of their logits (of equal ones the
+  // lower index first), where p is the expert's softmax probability. out may be x.
+  virtual void experts(const float* x, const float* logits, int64_t rows, const Experts& experts,
+                       const ExpertParams& params, Activation act, float* out) = 0;
   // x += y, elementwise over `count`.
   virtual void add(float* x, const float* y, int64_t count) = 0;
   // out [rows.size(), width] = x[rows, :]

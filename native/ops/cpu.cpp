@@ -125,6 +125,31 @@ class CpuBackend final : public Backend {
     share(count, 4,
           [&](int64_t begin, int64_t end) { op(gate + begin, up + begin, end - begin, out + begin); });
   }
+  void experts(const float* x, const float* logits, int64_t rows, const Experts& e,
+               const ExpertParams& params, Activation act, float* out) override {
+    const int64_t width = e.down->rows, ffn = e.gate->rows, used = params.used, all = rows * used;
+    routing_.begin(rows, params);
+    share(rows, params.count * 8, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) routing_.choose(r, logits + r * params.count);
+    });
+    routing_.sort();
+    const Projection gate_up[] = {{e.gate, nullptr, e.gate_rows}, {e.up, nullptr, e.up_rows}};
+    if (of(*e.gate).packed && of(*e.up).packed) {
+      linear_.run(x, rows, routing_.places(), routing_.groups(), gate_up, Place::ffn_in);
+    } else {
+      gather(x, routing_.sources(), width, e.down_rows);
+      linear_.run(e.down_rows, all, {}, routing_.groups(), gate_up, Place::ffn_in);
+    }
+    gated(act, e.gate_rows, e.up_rows, all * ffn, e.gate_rows);
+    const Projection down[] = {{e.down, nullptr, e.down_rows}};
+    linear_.run(e.gate_rows, all, {}, routing_.groups(), down, Place::ffn_out);
+    share(rows, used * width, [&](int64_t begin, int64_t end) {
+      std::fill(out + begin * width, out + end * width, 0.0f);
+      for (int64_t i = begin * used; i < end * used; ++i)
+        kernels_.add_scaled(out + i / used * width, e.down_rows + routing_.places()[size_t(i)] * width,
+                            routing_.weights()[size_t(i)], width);
+    });
+  }
   void add(float* x, const float* y, int64_t count) override {
     share(count, 1, [&](int64_t begin, int64_t end) { kernels_.add(x + begin, y + begin, end - begin); });
   }
@@ -159,6 +184,7 @@ class CpuBackend final : public Backend {
   const kernels::Kernels& kernels_;
   CpuLinear linear_;
   CpuAttention attention_;
+  Routing routing_;
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ int activation_planes(Place place, const kernels::PackedType& type) {
   // free: it runs for the last token of a prompt alone, and decoding waits for memory.
   switch (place) {
     case Place::head:
+    case Place::router:  // Files keep routers in floats; where not, rounding should not make the choice.
       return 2;
     case Place::attention_in:
       return type.layout().two_level ? 1 : 2;
@@ -34,27 +35,40 @@ struct CpuLinear::Extras {
   }
 };
 
-// One projection's share of the work, cut into items.
+// One matrix's share of the work, cut into items.
 struct CpuLinear::Job {
   const CpuWeight* weight;
+  const uint8_t* matrix;
+  size_t extras;  // which it needs
   kernels::ProductOut out;
   kernels::QuantizedRows x;  // packed weights
   const float* dense_x;      // dense weights
   int64_t rows;              // of activations, planes counted
   int64_t item_panels, panel_items;
   int64_t item_rows, row_items;
-  int64_t items() const { return panel_items * row_items; }
+  int64_t first_item;  // after those of the jobs before it
 };
 
 namespace {
 
-// Weights that an item covers when few rows share them: long enough to stream, short enough to balance.
-constexpr int64_t kFewItemBytesMost = 128 << 10, kFewItemBytesLeast = 16 << 10;
+// Weights that an item covers when some rows share them: long enough to stream, short enough to balance.
+constexpr int64_t kItemBytesMost = 128 << 10, kItemBytesLeast = 16 << 10;
 // Rows and panels per item when many rows share the weights: activations and sums stay in the second-level
 // cache.
 constexpr int64_t kItemRows = 192, kItemPanels = 16;
+// Rows up to which `few`, kFewRows at a time, is faster than unpacking for `many`: measured to be 16 with
+// AVX2 and more than 32 with AVX-512.
+constexpr int64_t kSomeRows = 16;
 // Numbers below which a parallel region costs more than it saves.
 constexpr int64_t kInlineNumbers = 1 << 15;
+
+// Projections that share an input, at most.
+constexpr size_t kMostProjections = 8;
+
+// Codes of a row and plane.
+int64_t row_stride(int64_t cols) {
+  return (cols + 255) / 256 * 256;
+}
 
 uint8_t* aligned(std::vector<uint8_t>& memory, uint64_t bytes) {
   if (memory.size() < bytes + 64) memory.resize(bytes + 64);
@@ -77,21 +91,39 @@ void fill_extras(int group, bool minimum, int zero_point, const int16_t* sums, i
 
 }  // namespace
 
-void CpuLinear::quantize(const float* x, int64_t rows, int64_t cols, int planes, std::span<Extras> extras) {
-  const int64_t stride = (cols + 255) / 256 * 256, all = rows * planes;
-  codes_.resize(size_t(all * stride));
-  scales_.resize(size_t(all * stride / 32));
-  sums_.resize(size_t(all * stride / 16));
-  extras_.resize(size_t(all * stride / 16) * extras.size());
-  for (size_t e = 0; e < extras.size(); ++e) extras[e].data = extras_.data() + size_t(all * stride / 16) * e;
+CpuLinear::CpuLinear(const kernels::Kernels& kernels, int32_t threads)
+    : kernels_(kernels), threads_(threads) {}
+
+CpuLinear::~CpuLinear() = default;
+
+void CpuLinear::quantize(const float* x, int64_t rows, std::span<const int32_t> places, int64_t cols,
+                         int planes, std::span<Extras> extras) {
+  const int64_t copies = places.empty() ? 1 : int64_t(places.size()) / rows;
+  const int64_t stride = row_stride(cols), row_codes = stride * planes, all = rows * copies * row_codes;
+  codes_.resize(size_t(all));
+  scales_.resize(size_t(all / 32));
+  sums_.resize(size_t(all / 16));
+  extras_.resize(size_t(all / 16) * extras.size());
+  for (size_t e = 0; e < extras.size(); ++e) extras[e].data = extras_.data() + size_t(all / 16) * e;
+  const auto copy = [&](auto* data, int64_t per_row, int64_t from, int64_t to) {
+    std::copy_n(data + from * per_row, per_row, data + to * per_row);
+  };
   const auto some = [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * planes, count = (end - begin) * planes;
-    kernels_.quantize(x + begin * cols, end - begin, cols, stride, planes, codes_.data() + first * stride,
-                      scales_.data() + first * stride / 32, sums_.data() + first * stride / 16);
-    for (const Extras& e : extras) {
-      const int64_t per_row = stride / e.group;
-      fill_extras(e.group, e.minimum, e.zero_point, sums_.data() + first * stride / 16, count * per_row,
-                  e.data + first * per_row);
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t row = places.empty() ? r : places[size_t(r * copies)];
+      const int16_t* sums = sums_.data() + row * row_codes / 16;
+      kernels_.quantize(x + r * cols, 1, cols, stride, planes, codes_.data() + row * row_codes,
+                        scales_.data() + row * row_codes / 32, sums_.data() + row * row_codes / 16);
+      for (const Extras& e : extras) {
+        const int64_t per_row = row_codes / e.group;
+        fill_extras(e.group, e.minimum, e.zero_point, sums, per_row, e.data + row * per_row);
+      }
+      for (int64_t c = 1; c < copies; ++c) {
+        const int64_t to = places[size_t(r * copies + c)];
+        copy(codes_.data(), row_codes, row, to);
+        copy(scales_.data(), row_codes / 32, row, to);
+        for (const Extras& e : extras) copy(e.data, row_codes / e.group, row, to);
+      }
     }
   };
   if (rows * cols < kInlineNumbers) {
@@ -104,80 +136,87 @@ void CpuLinear::quantize(const float* x, int64_t rows, int64_t cols, int planes,
   });
 }
 
-void CpuLinear::run(const float* x, int64_t rows, std::span<const Projection> outs, Place place) {
+void CpuLinear::run(const float* x, int64_t rows, std::span<const int32_t> places,
+                    std::span<const RowGroup> groups, std::span<const Projection> outs, Place place) {
   if (rows == 0 || outs.empty()) return;
-  const int64_t cols = outs[0].weight->cols;
+  const int64_t cols = outs[0].weight->cols, stride = row_stride(cols);
   // Activations are quantized once, with as many planes as the most precise projection wants; the others see
   // every second row of them.
   int planes = 0;
-  Extras extras[8];
+  Extras extras[kMostProjections];
   size_t extra_count = 0;
-  std::vector<Job> jobs(outs.size());
-  std::vector<size_t> extra_of(outs.size());
+  Job whole[kMostProjections] = {};
+  int64_t all_bytes = 0;
   for (size_t i = 0; i < outs.size(); ++i) {
     const auto& weight = static_cast<const CpuWeight&>(*outs[i].weight);
-    jobs[i].weight = &weight;
-    jobs[i].out = {outs[i].out, weight.rows,
-                   outs[i].bias ? static_cast<const CpuWeight*>(outs[i].bias)->vector() : nullptr,
-                   weight.rows, 1};
+    all_bytes += int64_t(groups.size()) * weight.panels() * weight.panel_bytes;
+    whole[i].weight = &weight;
+    whole[i].out = {outs[i].out, weight.rows,
+                    outs[i].bias ? static_cast<const CpuWeight*>(outs[i].bias)->vector() : nullptr,
+                    weight.rows, 1};
     if (!weight.packed) continue;
     const kernels::PackedFormat format = weight.packed->layout();
-    jobs[i].out.planes = activation_planes(place, *weight.packed);
-    planes = std::max(planes, jobs[i].out.planes);
+    whole[i].out.planes = activation_planes(place, *weight.packed);
+    planes = std::max(planes, whole[i].out.planes);
     const Extras wanted{format.group, format.minimum,
                         weight.packed->zero_point - (format.full ? kernels_.full_zero_point : 0), nullptr};
     size_t e = 0;
     while (e < extra_count && !(extras[e] == wanted)) ++e;
     if (e == extra_count) extras[extra_count++] = wanted;
-    extra_of[i] = e;
+    whole[i].extras = e;
   }
-  if (planes > 0) quantize(x, rows, cols, planes, {extras, extra_count});
+  if (planes > 0) quantize(x, rows, places, cols, planes, {extras, extra_count});
 
-  int64_t items = 0, all_bytes = 0;
-  for (const Job& job : jobs) all_bytes += job.weight->panels() * job.weight->panel_bytes;
-  const int64_t few_item_bytes =
-      std::clamp(all_bytes / (8 * threads_), kFewItemBytesLeast, kFewItemBytesMost);
+  const int64_t item_bytes = std::clamp(all_bytes / (8 * threads_), kItemBytesLeast, kItemBytesMost);
+  int64_t items = 0;
   uint64_t scratch = 0;
-  for (size_t i = 0; i < outs.size(); ++i) {
-    Job& job = jobs[i];
-    const CpuWeight& weight = *job.weight;
-    if (weight.packed) {
-      const int64_t stride = (cols + 255) / 256 * 256;
-      job.x = {codes_.data(), scales_.data(), extras[extra_of[i]].data, stride};
-      if (job.out.planes < planes) job.x.stride = stride * planes;
-      job.rows = rows * job.out.planes;
-    } else {
-      job.dense_x = x;
-      job.rows = rows;
+  jobs_.clear();
+  for (const RowGroup& group : groups) {
+    for (size_t i = 0; i < outs.size(); ++i) {
+      Job& job = jobs_.emplace_back(whole[i]);
+      job.matrix = job.weight->matrix(group.matrix);
+      job.out.out += group.begin * job.weight->rows;
+      job.rows = (group.end - group.begin) * job.out.planes;
+      if (job.weight->packed) {
+        const int64_t first = group.begin * planes * stride;
+        const Extras& e = extras[job.extras];
+        job.x = {codes_.data() + first, scales_.data() + first / 32, e.data + first / e.group,
+                 job.out.planes < planes ? stride * planes : stride};
+      } else {
+        job.dense_x = x + group.begin * cols;
+      }
+      scratch = std::max(scratch, cut(job, item_bytes));
+      job.first_item = items;
+      items += job.panel_items * job.row_items;
     }
-    const bool few = job.rows <= kFewRows;
-    // Packing on the fly is paid per item, so those take all rows.
-    job.item_rows = few || weight.file_rows ? job.rows : std::min(job.rows, kItemRows);
-    job.row_items = (job.rows + job.item_rows - 1) / job.item_rows;
-    // Panels that kernels take at once.
-    const int64_t unit = !weight.packed ? kernels::kDensePanels : few ? 1 : kStripPanels;
-    const int64_t wanted = few             ? few_item_bytes / weight.panel_bytes
-                           : weight.packed ? std::clamp(weight.panels() * job.row_items / (8 * threads_),
-                                                        int64_t(kStripPanels), kItemPanels)
-                                           : unit;
-    job.item_panels = std::max<int64_t>(1, (wanted + unit - 1) / unit) * unit;
-    job.panel_items = (weight.panels() + job.item_panels - 1) / job.item_panels;
-    items += job.items();
-    uint64_t need = uint64_t(kernels::many_scratch_bytes(job.item_rows, job.item_panels));
-    if (weight.file_rows) need += uint64_t(job.item_panels * weight.panel_bytes) + 64;
-    scratch = std::max(scratch, need);
   }
   scratch_.resize(size_t(threads_));
   for (auto& memory : scratch_) aligned(memory, scratch);
   ThreadPool::shared().run(threads_, items, [&](int64_t item, int32_t worker) {
-    for (const Job& job : jobs) {
-      if (item < job.items()) {
-        work(job, item, aligned(scratch_[size_t(worker)], scratch));
-        return;
-      }
-      item -= job.items();
-    }
+    const auto after = std::upper_bound(jobs_.begin(), jobs_.end(), item,
+                                        [](int64_t i, const Job& job) { return i < job.first_item; });
+    work(after[-1], item - after[-1].first_item, aligned(scratch_[size_t(worker)], scratch));
   });
+}
+
+// Decides how a job's work is cut into items. Returns the scratch that one needs.
+uint64_t CpuLinear::cut(Job& job, int64_t item_bytes) const {
+  const CpuWeight& weight = *job.weight;
+  const bool some = job.rows <= kSomeRows;
+  // Packing on the fly is paid per item, so those take all rows.
+  job.item_rows = some || weight.file_rows ? job.rows : std::min(job.rows, kItemRows);
+  job.row_items = (job.rows + job.item_rows - 1) / job.item_rows;
+  // Panels that kernels take at once.
+  const int64_t unit = !weight.packed ? kernels::kDensePanels : some ? 1 : kStripPanels;
+  const int64_t wanted = some            ? item_bytes / weight.panel_bytes
+                         : weight.packed ? std::clamp(weight.panels() * job.row_items / (8 * threads_),
+                                                      int64_t(kStripPanels), kItemPanels)
+                                         : unit;
+  job.item_panels = std::max<int64_t>(1, (wanted + unit - 1) / unit) * unit;
+  job.panel_items = (weight.panels() + job.item_panels - 1) / job.item_panels;
+  uint64_t need = uint64_t(kernels::many_scratch_bytes(job.item_rows, job.item_panels));
+  if (weight.file_rows) need += uint64_t(job.item_panels * weight.panel_bytes) + 64;
+  return need;
 }
 
 void CpuLinear::work(const Job& job, int64_t item, uint8_t* scratch) const {
@@ -188,11 +227,11 @@ void CpuLinear::work(const Job& job, int64_t item, uint8_t* scratch) const {
   const int64_t row = item / job.panel_items * job.item_rows, rows = std::min(job.rows - row, job.item_rows);
   kernels::ProductOut out = job.out;
   out.out += row / out.planes * out.stride;
-  const uint8_t* panels = weight.memory.data();
+  const uint8_t* panels = job.matrix;
   if (weight.file_rows) {
     // The same panels, packed here and now: the same numbers.
     for (int64_t p = begin; p < end; ++p)
-      weight.pack(weight.file_rows + uint64_t(p * kPanelRows) * weight.row_bytes, p,
+      weight.pack(job.matrix + uint64_t(p * kPanelRows) * weight.row_bytes, p,
                   scratch + (p - begin) * weight.panel_bytes);
     panels = scratch;
     scratch += ((end - begin) * weight.panel_bytes + 63) / 64 * 64;
@@ -214,15 +253,25 @@ void CpuLinear::work(const Job& job, int64_t item, uint8_t* scratch) const {
   if (weight.packed->values)
     for (int i = 0; i < 16; ++i)
       matrix.lookup[i] = uint8_t(weight.packed->values[i] + weight.packed->zero_point);
-  kernels::QuantizedRows x = job.x;
-  x.codes += row * x.stride;
-  x.scales += row * x.stride / 32;
-  x.extras = static_cast<const int32_t*>(x.extras) + row * x.stride / format.group;
-  if (rows <= kFewRows) {
-    kernels_.few[int(weight.packed->format)](matrix, x, int(rows), begin, end, out);
+  const auto rows_from = [&](int64_t first) -> kernels::QuantizedRows {
+    const int64_t at = first * job.x.stride;
+    return {job.x.codes + at, job.x.scales + at / 32,
+            static_cast<const int32_t*>(job.x.extras) + at / format.group, job.x.stride};
+  };
+  if (rows <= kSomeRows) {
+    // Panel by panel, so that only its first rows wait for memory.
+    const int64_t step = rows <= kFewRows ? end - begin : 1;
+    for (int64_t p = begin; p < end; p += step) {
+      kernels::ProductOut part = out;
+      for (int64_t r = 0; r < rows; r += kFewRows) {
+        const auto count = int(std::min<int64_t>(kFewRows, rows - r));
+        kernels_.few[int(weight.packed->format)](matrix, rows_from(row + r), count, p, p + step, part);
+        part.out += kFewRows / out.planes * out.stride;
+      }
+    }
     return;
   }
-  kernels_.many[int(weight.packed->format)](matrix, x, rows, begin, end, out, scratch);
+  kernels_.many[int(weight.packed->format)](matrix, rows_from(row), rows, begin, end, out, scratch);
 }
 
 }  // namespace inhouse

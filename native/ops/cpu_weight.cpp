@@ -32,7 +32,8 @@ bool dense_type(kernels::TypeId id, kernels::DenseType* type) {
 }
 
 void read_panels(const GgufFile& file, const TensorInfo& tensor, const LoadControl& control, int32_t threads,
-                 CpuWeight& weight) {
+                 int64_t matrix, CpuWeight& weight) {
+  uint8_t* panels = weight.memory.data() + matrix * weight.panels() * weight.panel_bytes;
   const uint64_t panel_file_bytes = weight.row_bytes * kPanelRows;
   const int64_t turn = std::max<int64_t>(1, int64_t(kTurnBytes / std::max<uint64_t>(1, panel_file_bytes)));
   std::vector<uint8_t> buffer;
@@ -41,11 +42,11 @@ void read_panels(const GgufFile& file, const TensorInfo& tensor, const LoadContr
     const int64_t end = std::min(weight.panels(), first + turn);
     const int64_t row = first * kPanelRows, rows = std::min(weight.rows, end * kPanelRows) - row;
     buffer.resize(uint64_t(rows) * weight.row_bytes);
-    file.read(tensor, uint64_t(row) * weight.row_bytes, buffer.size(), buffer.data());
+    file.read(tensor, uint64_t(matrix * weight.rows + row) * weight.row_bytes, buffer.size(), buffer.data());
     // One processor is left to the host: with all of them busy, its event loop waits for a time slice.
     ThreadPool::shared().run(std::max(1, threads - 1), end - first, [&](int64_t p, int32_t) {
       weight.pack(buffer.data() + uint64_t(p) * panel_file_bytes, first + p,
-                  weight.memory.data() + (first + p) * weight.panel_bytes);
+                  panels + (first + p) * weight.panel_bytes);
     });
     control.report(buffer.size());
   }
@@ -85,7 +86,8 @@ std::unique_ptr<CpuWeight> load_cpu_weight(const GgufFile& file, const TensorInf
   auto weight = std::make_unique<CpuWeight>();
   weight->type = tensor.type;
   weight->cols = tensor.dims[0];
-  weight->rows = use == WeightUse::vector ? 1 : tensor.elements() / std::max<int64_t>(1, tensor.dims[0]);
+  weight->rows = tensor.dims[1];
+  weight->stack = tensor.dims[2];
   weight->row_bytes = uint64_t(weight->cols) / tensor.type->block_elements * tensor.type->block_bytes;
   const std::string what = "tensor " + tensor.name;
   if (use == WeightUse::vector) {
@@ -110,8 +112,8 @@ std::unique_ptr<CpuWeight> load_cpu_weight(const GgufFile& file, const TensorInf
       control.report(tensor.bytes);
       return weight;
     }
-    weight->memory = CpuMemory(uint64_t(weight->panels() * weight->panel_bytes), true, what);
-    read_panels(file, tensor, control, threads, *weight);
+    weight->memory = CpuMemory(uint64_t(weight->stack * weight->panels() * weight->panel_bytes), true, what);
+    for (int64_t m = 0; m < weight->stack; ++m) read_panels(file, tensor, control, threads, m, *weight);
   }
   weight->bytes = weight->memory.bytes();
   if (options.lock_memory && weight->bytes > 0) weight->memory.lock();

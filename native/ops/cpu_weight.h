@@ -21,9 +21,15 @@ class CpuWeight final : public Weight {
   uint64_t row_bytes = 0;                       // of a row in the file
   int64_t panel_bytes = 0;
 
+  // Of one matrix.
   int64_t panels() const { return (rows + kernels::kPanelRows - 1) / kernels::kPanelRows; }
   const float* vector() const { return reinterpret_cast<const float*>(memory.data()); }
-  // Packs one panel from the file's rows at `first_row` (row 16 * panel of the matrix).
+  // A matrix of the stack: its panels, or its rows in the file.
+  const uint8_t* matrix(int64_t index) const {
+    return file_rows ? file_rows + uint64_t(index * rows) * row_bytes
+                     : memory.data() + index * panels() * panel_bytes;
+  }
+  // Packs one panel from the file's rows at `first_row` (row 16 * panel of a matrix).
   void pack(const uint8_t* first_row, int64_t panel, uint8_t* dst) const;
   // The numbers of one row. dst [cols]
   void decode_row(int64_t row, float* dst) const;

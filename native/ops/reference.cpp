@@ -12,7 +12,7 @@
 #include "kernels/reference.h"
 #include "native/core/error.h"
 #include "native/core/thread_pool.h"
-#include "native/ops/backend.h"
+#include "native/ops/routing.h"
 #include "native/platform/platform.h"
 
 namespace inhouse {
@@ -115,7 +115,8 @@ class ReferenceBackend final : public Backend {
                                const LoadControl& control) override {
     control.check();
     auto weight = std::make_unique<ReferenceWeight>();
-    weight->rows = use == WeightUse::vector ? 1 : tensor.dims[1];
+    weight->rows = tensor.dims[1];
+    weight->stack = tensor.dims[2];
     weight->cols = tensor.dims[0];
     weight->type = tensor.type;
     weight->row_bytes = uint64_t(tensor.dims[0]) / tensor.type->block_elements * tensor.type->block_bytes;
@@ -183,23 +184,7 @@ class ReferenceBackend final : public Backend {
   }
 
   void linear(const float* x, int64_t rows, std::span<const Projection> outs, Place) override {
-    for (const Projection& p : outs) {
-      const ReferenceWeight& weight = of(*p.weight);
-      constexpr int64_t kRows = 4;  // of the weight, decoded once and used for every row of x
-      const int64_t cols = weight.cols, chunks = (weight.rows + kRows - 1) / kRows;
-      scratch_.resize(size_t(threads_) * size_t(kRows * cols));
-      ThreadPool::shared().run(threads_, chunks, [&](int64_t chunk, int32_t worker) {
-        float* decoded = scratch_.data() + int64_t(worker) * kRows * cols;
-        const int64_t first = chunk * kRows, count = std::min(kRows, weight.rows - first);
-        for (int64_t n = 0; n < count; ++n) weight.decode_row(first + n, decoded + n * cols);
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t n = 0; n < count; ++n) {
-            const float bias = p.bias ? of(*p.bias).vector()[first + n] : 0.0f;
-            p.out[r * weight.rows + first + n] = ref::dot(x + r * cols, decoded + n * cols, cols) + bias;
-          }
-        }
-      });
-    }
+    for (const Projection& p : outs) product(x, rows, p, 0);
   }
 
   void rope_table(std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
@@ -257,6 +242,30 @@ class ReferenceBackend final : public Backend {
       out[i] = (act == Activation::silu ? ref::silu(gate[i]) : ref::gelu_tanh(gate[i])) * up[i];
     }
   }
+  void experts(const float* x, const float* logits, int64_t rows, const Experts& e,
+               const ExpertParams& params, Activation act, float* out) override {
+    const int64_t width = e.down->rows, ffn = e.gate->rows;
+    routing_.begin(rows, params);
+    for (int64_t r = 0; r < rows; ++r) routing_.choose(r, logits + r * params.count);
+    routing_.sort();
+    gather(x, routing_.sources(), width, e.down_rows);
+    for (const RowGroup& g : routing_.groups()) {
+      const int64_t count = g.end - g.begin;
+      float* in_out = e.down_rows + g.begin * width;  // the rows of x make room for the results
+      float* gate = e.gate_rows + g.begin * ffn;
+      float* up = e.up_rows + g.begin * ffn;
+      product(in_out, count, {e.gate, nullptr, gate}, g.matrix);
+      product(in_out, count, {e.up, nullptr, up}, g.matrix);
+      gated(act, gate, up, count * ffn, gate);
+      product(gate, count, {e.down, nullptr, in_out}, g.matrix);
+    }
+    std::fill_n(out, rows * width, 0.0f);
+    for (int64_t i = 0; i < rows * params.used; ++i) {
+      const float* part = e.down_rows + routing_.places()[size_t(i)] * width;
+      float* sum = out + i / params.used * width;
+      for (int64_t c = 0; c < width; ++c) sum[c] += routing_.weights()[size_t(i)] * part[c];
+    }
+  }
   void add(float* x, const float* y, int64_t count) override {
     for (int64_t i = 0; i < count; ++i) x[i] += y[i];
   }
@@ -273,6 +282,26 @@ class ReferenceBackend final : public Backend {
   void synchronize() override {}
 
  private:
+  // p.out = x [rows, cols] times one matrix of the weight's stack.
+  void product(const float* x, int64_t rows, const Projection& p, int64_t matrix) {
+    const ReferenceWeight& weight = of(*p.weight);
+    constexpr int64_t kRows = 4;  // of the weight, decoded once and used for every row of x
+    const int64_t cols = weight.cols, chunks = (weight.rows + kRows - 1) / kRows;
+    scratch_.resize(size_t(threads_) * size_t(kRows * cols));
+    ThreadPool::shared().run(threads_, chunks, [&](int64_t chunk, int32_t worker) {
+      float* decoded = scratch_.data() + int64_t(worker) * kRows * cols;
+      const int64_t first = chunk * kRows, count = std::min(kRows, weight.rows - first);
+      for (int64_t n = 0; n < count; ++n)
+        weight.decode_row(matrix * weight.rows + first + n, decoded + n * cols);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t n = 0; n < count; ++n) {
+          const float bias = p.bias ? of(*p.bias).vector()[first + n] : 0.0f;
+          p.out[r * weight.rows + first + n] = ref::dot(x + r * cols, decoded + n * cols, cols) + bias;
+        }
+      }
+    });
+  }
+
   // One (token, head): two passes over the visible keys. scores [position + 1] is scratch.
   static void attend(const ReferenceKvPool& cache, int32_t layer, const int32_t* table,
                      const SequenceSlice& slice, int32_t token, int32_t head, const float* q,
@@ -300,6 +329,7 @@ class ReferenceBackend final : public Backend {
   CpuOptions options_;
   int32_t threads_;
   std::vector<float> scratch_;
+  Routing routing_;
 };
 
 }  // namespace

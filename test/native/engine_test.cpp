@@ -139,7 +139,7 @@ Code code_of(Rig& rig, RequestSpec spec) {
 }
 
 std::vector<RandomModel> shapes() {
-  RandomModel llama, qwen, gemma;
+  RandomModel llama, qwen, gemma, experts;
   qwen.architecture = "qwen2";
   qwen.tied = false;
   gemma.architecture = "gemma3";
@@ -147,8 +147,12 @@ std::vector<RandomModel> shapes() {
   gemma.window = 40;
   gemma.kv_heads = 1;
   gemma.head_dim = 32;
-  for (RandomModel* m : {&llama, &qwen, &gemma}) m->matrix_type = m->embedding_type = TypeId::q8_0;
-  return {llama, qwen, gemma};
+  experts.architecture = "qwen3moe";
+  experts.experts = 6;
+  experts.experts_used = 3;
+  experts.ffn_width = 64;
+  for (RandomModel* m : {&llama, &qwen, &gemma, &experts}) m->matrix_type = m->embedding_type = TypeId::q8_0;
+  return {llama, qwen, gemma, experts};
 }
 
 std::vector<Device> devices() {
@@ -427,7 +431,7 @@ TEST(cancelling_ends_a_request_anywhere) {
 
 TEST(an_engine_can_end_while_requests_run) {
   for (int round = 0; round < 20; ++round) {
-    Rig rig(shapes()[size_t(round) % 3]);
+    Rig rig(shapes()[size_t(round) % shapes().size()]);
     std::vector<uint64_t> ids;
     for (int32_t i = 0; i < 6; ++i) ids.push_back(rig.engine->submit(request(100 + i, 200, 0.8f, i)));
     std::this_thread::sleep_for(std::chrono::microseconds(300 * round));

@@ -94,6 +94,36 @@ TEST(contradicting_hyperparameters) {
   for (const Row& row : rows) check_refused(file, row);
 }
 
+TEST(contradicting_experts) {
+  RandomModel shape;
+  shape.architecture = "qwen3moe";
+  shape.experts = 4;
+  shape.experts_used = 2;
+  const File file(shape);
+  const Row rows[] = {
+      {{"qwen3moe.expert_count=0"}, Code::model_invalid, "qwen3moe.expert_count"},
+      {{"qwen3moe.expert_count=3"}, Code::model_invalid, "ffn_gate_inp"},
+      {{"qwen3moe.expert_count=4294967295"}, Code::gguf_invalid, "qwen3moe.expert_count"},
+      {{"qwen3moe.expert_used_count=0"}, Code::model_invalid, "qwen3moe.expert_used_count"},
+      {{"qwen3moe.expert_used_count=5"}, Code::gguf_invalid, "qwen3moe.expert_used_count"},
+      {{"qwen3moe.expert_feed_forward_length=0"}, Code::model_invalid, "expert_feed_forward_length"},
+      {{"qwen3moe.expert_feed_forward_length=95"}, Code::model_invalid, "ffn_gate_exps"},
+      {{"qwen3moe.expert_gating_func=2"}, Code::model_invalid, "expert_gating_func"},
+      {{"qwen3moe.expert_weights_scale=0"}, Code::model_invalid, "expert_weights_scale"},
+      {{"qwen3moe.expert_weights_norm=2"}, Code::gguf_invalid, "expert_weights_norm"},
+      {{"general.architecture=qwen3"}, Code::gguf_invalid, "qwen3.block_count"},
+  };
+  for (const Row& row : rows) check_refused(file, row);
+
+  // Experts where the architecture has none, and the other way round.
+  shape.architecture = "llama";
+  check_refused(File(shape), {{"llama.context_length=64"}, Code::model_invalid, "llama.expert_count"});
+  check_refused(File(shape), {{"llama.expert_count=0"}, Code::model_invalid, "ffn_gate.weight"});
+  shape.architecture = "qwen3moe";
+  shape.experts = 0;
+  check_refused(File(shape), {{"qwen3moe.context_length=64"}, Code::gguf_invalid, "qwen3moe.expert_count"});
+}
+
 TEST(missing_and_spare_tensors) {
   RandomModel qwen;
   qwen.architecture = "qwen2";

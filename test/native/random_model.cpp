@@ -106,10 +106,12 @@ struct Tensor {
   std::string name;
   int64_t cols, rows;  // rows 0: a vector
   TypeId type;
+  int64_t stack = 0;  // more than 0: so many matrices
+  int64_t elements() const { return cols * std::max<int64_t>(rows, 1) * std::max<int64_t>(stack, 1); }
   uint64_t bytes() const {
     const kernels::QuantType& t = *kernels::quant_type(uint32_t(type));
     if (cols % t.block_elements != 0) throw std::runtime_error(name + ": a row is no whole number of blocks");
-    return uint64_t(cols) / t.block_elements * t.block_bytes * uint64_t(std::max<int64_t>(rows, 1));
+    return uint64_t(elements()) / t.block_elements * t.block_bytes;
   }
 };
 
@@ -133,17 +135,25 @@ std::vector<Tensor> tensors_of(const RandomModel& m) {
       add("attn_k.bias", kv, 0);
       add("attn_v.bias", kv, 0);
     }
-    if (gemma) {
+    if (gemma || m.architecture.starts_with("qwen3")) {
       add("attn_q_norm.weight", m.head_dim, 0);
       add("attn_k_norm.weight", m.head_dim, 0);
+    }
+    if (gemma) {
       add("post_attention_norm.weight", m.width, 0);
       add("post_ffw_norm.weight", m.width, 0);
     }
     add("attn_output.weight", q, m.width);
     add("ffn_norm.weight", m.width, 0);
-    add("ffn_gate.weight", m.width, m.ffn_width);
-    add("ffn_up.weight", m.width, m.ffn_width);
-    add("ffn_down.weight", m.ffn_width, m.width);
+    const std::string of = m.experts ? "_exps.weight" : ".weight";
+    for (const char* name : {"ffn_gate", "ffn_up", "ffn_down"}) {
+      const bool down = name == std::string("ffn_down");
+      add((name + of).c_str(), down ? m.ffn_width : m.width, down ? m.width : m.ffn_width);
+      all.back().stack = m.experts;
+    }
+    if (!m.experts) continue;
+    add("ffn_gate_inp.weight", m.width, m.experts);
+    all.back().type = TypeId::f32;
   }
   return all;
 }
@@ -185,7 +195,7 @@ void write_random_model(const RandomModel& m, const std::string& path) {
   out.raw(uint32_t(0x46554747));  // "GGUF"
   out.raw(uint32_t(3));
   out.raw(uint64_t(tensors.size()));
-  out.raw(uint64_t(m.window ? 12 : 11));
+  out.raw(uint64_t(11 + (m.window ? 1 : 0) + (m.experts ? 3 : 0)));
   out.entry("general.architecture", m.architecture);
   out.entry(p + "block_count", m.layers);
   out.entry(p + "context_length", m.context);
@@ -198,12 +208,18 @@ void write_random_model(const RandomModel& m, const std::string& path) {
   out.entry(p + "attention.layer_norm_rms_epsilon", 1e-5f);
   out.entry(p + "rope.freq_base", 10000.0f);
   if (m.window) out.entry(p + "attention.sliding_window", m.window);
+  if (m.experts) {
+    out.entry(p + "expert_count", m.experts);
+    out.entry(p + "expert_used_count", m.experts_used);
+    out.entry(p + "expert_feed_forward_length", m.ffn_width);
+  }
   uint64_t offset = 0;
   for (const Tensor& t : tensors) {
     out.text(t.name);
-    out.raw(uint32_t(t.rows ? 2 : 1));
+    out.raw(uint32_t(t.stack ? 3 : t.rows ? 2 : 1));
     out.raw(uint64_t(t.cols));
     if (t.rows) out.raw(uint64_t(t.rows));
+    if (t.stack) out.raw(uint64_t(t.stack));
     out.raw(uint32_t(t.type));
     out.raw(offset);
     offset += (t.bytes() + 31) / 32 * 32;
@@ -212,12 +228,11 @@ void write_random_model(const RandomModel& m, const std::string& path) {
   for (const Tensor& t : tensors) {
     out.align(32);
     std::vector<uint8_t> blocks(t.bytes());
-    const int64_t count = t.cols * std::max<int64_t>(t.rows, 1);
     const bool gain = t.rows == 0 && t.name.find("norm") != std::string::npos;
-    random_blocks(*kernels::quant_type(uint32_t(t.type)), count, 1.0f / std::sqrt(float(t.cols)), ++seed,
-                  blocks.data());
+    random_blocks(*kernels::quant_type(uint32_t(t.type)), t.elements(), 1.0f / std::sqrt(float(t.cols)),
+                  ++seed, blocks.data());
     if (gain) {
-      for (int64_t i = 0; i < count; ++i) {
+      for (int64_t i = 0; i < t.elements(); ++i) {
         const float one = 1.0f + 0.1f * float(int(i % 7) - 3);
         std::memcpy(blocks.data() + 4 * i, &one, 4);
       }

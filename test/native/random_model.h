@@ -9,7 +9,7 @@
 namespace inhouse::test {
 
 struct RandomModel {
-  std::string architecture = "llama";  // or "qwen2", "gemma3"
+  std::string architecture = "llama";  // or "qwen2", "qwen3", "qwen3moe", "gemma3"
   uint32_t layers = 2;
   uint32_t width = 64;
   uint32_t ffn_width = 96;
@@ -18,6 +18,8 @@ struct RandomModel {
   uint32_t head_dim = 16;
   uint32_t vocabulary = 200;
   uint32_t context = 512;
+  uint32_t experts = 0;  // qwen3moe: each of ffn_width
+  uint32_t experts_used = 0;
   uint32_t window = 0;  // gemma3: sliding window of all layers but every sixth
   kernels::TypeId matrix_type = kernels::TypeId::f32;
   kernels::TypeId embedding_type = kernels::TypeId::f32;
