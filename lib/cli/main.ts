@@ -1,8 +1,5 @@
 #!/usr/bin/env node
 // The `inhouse` program: picks the command, and turns errors into exit codes.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-
 import { InhouseError } from "../errors.js";
 import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
@@ -15,6 +12,7 @@ import { commandHelp, programHelp } from "./help.js";
 import { nearest } from "../options.js";
 import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, UsageError } from "./usage.js";
+import { version } from "./version.js";
 
 const commands: readonly Command[] = [
   runCommand,
@@ -93,11 +91,6 @@ async function dispatch(args: readonly string[], shell: Shell): Promise<void> {
 
 const find = (args: readonly string[]) =>
   commands.find((command) => command.name === args.slice(0, command.name.split(" ").length).join(" "));
-
-function version(): string {
-  const manifest = readFileSync(join(__dirname, "..", "..", "package.json"), "utf8");
-  return (JSON.parse(manifest) as { version: string }).version;
-}
 
 /** Says on stderr what went wrong. Returns the exit code. */
 function report(error: unknown, stderr: Output): number {
