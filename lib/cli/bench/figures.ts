@@ -30,7 +30,10 @@ export function spreadOf(rounds: number[]): Spread {
   return { value, low: sorted[0]!, high: sorted.at(-1)!, rounds };
 }
 
-/** The figures of one engine's rounds of `cases`, in steps of at most `batch` tokens. */
+/**
+ * The figures of one engine's rounds, in steps of at most `batch` tokens: those cases that any round timed, and the
+ * rest, in the order of `cases`.
+ */
 export function figuresOf(
   rounds: readonly Samples[],
   cases: readonly Case[],
@@ -38,46 +41,33 @@ export function figuresOf(
   limits: NativeLimits,
   batch: number,
 ): Figure[] {
-  const rates = cases.map((one, i): Figure => {
+  const rates = cases.flatMap((one): Figure[] => {
+    const name = nameOf(one);
+    const values = rounds.flatMap((round) => round.rates[name] ?? []);
+    if (values.length === 0) return [];
     const { kind, streams, depth, tokens } = one;
     const steps = kind === "prompt" ? work.prompt(tokens, batch) : work.decode(streams, depth, tokens);
     const { seconds, by } = floorOf(steps, limits);
-    const spread = spreadOf(rounds.map((round) => round.rates[i]!));
     const most = (streams * tokens) / seconds;
-    return {
-      name: nameOf(one),
-      unit: "tokens/s",
-      ...spread,
-      floor: { value: most, by },
-      share: spread.value / most,
-    };
-  });
-  const least = (name: string, unit: "ms" | "bytes", values: number[], floor: Figure["floor"]): Figure => {
     const spread = spreadOf(values);
+    return [{ name, unit: "tokens/s", ...spread, floor: { value: most, by }, share: spread.value / most }];
+  });
+  const least = (
+    name: string,
+    unit: Figure["unit"],
+    of: Exclude<keyof Samples, "rates">,
+    floor: Figure["floor"],
+  ): Figure => {
+    const spread = spreadOf(rounds.map((round) => round[of]));
     return { name, unit, ...spread, floor, share: floor.value / spread.value };
   };
   const load = (work.weightBytes / limits.readBytes) * 1000;
-  const prompt = floorOf(work.prompt(shortPrompt, batch), limits).seconds * 1000;
+  const first = load + floorOf(work.prompt(shortPrompt, batch), limits).seconds * 1000;
   return [
     ...rates,
-    least(
-      "load",
-      "ms",
-      rounds.map(({ loadMs }) => loadMs),
-      { value: load, by: "reading" },
-    ),
-    least(
-      "load to first token",
-      "ms",
-      rounds.map(({ firstTokenMs }) => firstTokenMs),
-      { value: load + prompt, by: "reading" },
-    ),
-    least(
-      "peak memory",
-      "bytes",
-      rounds.map(({ peakBytes }) => peakBytes),
-      { value: work.weightBytes, by: "weights" },
-    ),
+    least("load", "ms", "loadMs", { value: load, by: "reading" }),
+    least("load to first token", "ms", "firstTokenMs", { value: first, by: "reading" }),
+    least("peak memory", "bytes", "peakBytes", { value: work.weightBytes, by: "weights" }),
   ];
 }
 

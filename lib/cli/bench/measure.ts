@@ -42,7 +42,7 @@ export function casesOf(lists: {
 }
 
 /** Tokens of context that a case needs. */
-export const contextOf = ({ depth, tokens }: Case): number => depth + tokens + 1;
+export const contextOf = ({ depth, tokens }: Case): number => Math.max(depth + tokens, shortPrompt) + 1;
 
 export function nameOf({ kind, streams, depth, tokens }: Case): string {
   if (kind === "prompt") return `prompt of ${tokens}`;
@@ -54,44 +54,41 @@ export interface Samples {
   loadMs: number;
   /** From before the load. */
   firstTokenMs: number;
-  /** Of the process, at the end of what one stream needs: the most it ever held. */
+  /** The most that the process held until then. */
   peakBytes: number;
-  /** Tokens per second of each case. */
-  rates: number[];
+  /** Tokens per second, by the cases' names. */
+  rates: Record<string, number>;
 }
 
 /**
  * Times every case once. Cases of one stream share a session, which gives the other figures too; each further number
- * of streams has its own.
+ * of streams has its own. Sessions of one stream hold `contextLength` tokens, those of more as many as they need.
  */
 export async function measureRound(
   open: Open,
   cases: readonly Case[],
   prompts: (length: number) => number[],
+  contextLength: number,
 ): Promise<Samples> {
-  const contextFor = (streams: number) =>
-    Math.max(shortPrompt + 1, ...cases.filter((one) => one.streams === streams).map((one) => contextOf(one)));
+  const rates: Samples["rates"] = {};
   const start = performance.now();
-  let session = await open({ streams: 1, contextLength: contextFor(1) });
+  let session = await open({ streams: 1, contextLength });
   try {
     const loadMs = performance.now() - start;
     await timePrompt(session, prompts(shortPrompt));
     const firstTokenMs = performance.now() - start;
-    const rates = new Map<Case, number>();
-    const measure = async (streams: number) => {
-      for (const one of cases.filter((other) => other.streams === streams))
-        rates.set(one, await timeCase(session, one, prompts));
-    };
-    await measure(1);
     const peakBytes = process.resourceUsage().maxRSS * 1024;
-    for (const streams of new Set(cases.map((one) => one.streams).filter((count) => count > 1))) {
-      // The old session keeps the weights until the new one has them.
-      const next = await open({ streams, contextLength: contextFor(streams) });
-      await session.close();
-      session = next;
-      await measure(streams);
+    for (const streams of new Set([1, ...cases.map((one) => one.streams)])) {
+      const some = cases.filter((one) => one.streams === streams);
+      if (streams > 1) {
+        // The old session keeps the weights until the new one has them.
+        const next = await open({ streams, contextLength: Math.max(...some.map(contextOf)) });
+        await session.close();
+        session = next;
+      }
+      for (const one of some) rates[nameOf(one)] = await timeCase(session, one, prompts);
     }
-    return { loadMs, firstTokenMs, peakBytes, rates: cases.map((one) => rates.get(one)!) };
+    return { loadMs, firstTokenMs, peakBytes, rates };
   } finally {
     await session.close();
   }

@@ -19,6 +19,7 @@ import {
   promptSource,
   type Samples,
 } from "../bench/measure.js";
+import { sessionOf } from "../bench/session.js";
 import { table } from "../bench/table.js";
 import { ModelWork } from "../bench/work.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
@@ -103,7 +104,7 @@ async function bench(
     const model = await load(path, { contextLength, ...options, maxConcurrent: streams }, shell);
     info ??= model.info;
     setMaxListeners(streams + 10, shell.signal);
-    return sessionOf(model, shell);
+    return sessionOf(model, shell.signal);
   };
   const prompts = promptSource(shape.vocabularySize);
   const rounds: Samples[] = [];
@@ -111,7 +112,7 @@ async function bench(
   for (let round = 0; round < count; ++round) {
     const bar = new ProgressBar(shell.stderr, "measuring");
     bar.update(round / count, `round ${round + 1} of ${count}`);
-    const samples = await measureRound(open, cases, prompts);
+    const samples = await measureRound(open, cases, prompts, Math.max(...cases.map(contextOf)));
     // The peak of a process never falls: only the first round's is of these figures alone.
     rounds.push({ ...samples, peakBytes: (rounds[0] ?? samples).peakBytes });
     bar.clear();
@@ -149,14 +150,4 @@ function fitting(cases: Case[], contextLength: number, shell: Shell): Case[] {
   for (const one of cases.filter((other) => !fit.includes(other)))
     shell.stderr.note(`left out: ${nameOf(one)}, beyond the context of ${contextLength} tokens\n`);
   return fit;
-}
-
-function sessionOf(model: Model, { signal }: Shell): Awaited<ReturnType<Open>> {
-  return {
-    async *generate(prompt, tokens) {
-      const options = { maxTokens: tokens, temperature: 0, ignoreStopTokens: true, signal };
-      for await (const delta of model.complete(prompt, options)) yield delta.tokens.length;
-    },
-    close: () => model.dispose(),
-  };
 }
