@@ -1,14 +1,14 @@
 // Results as Markdown tables, for the console and docs/performance.md.
 export const number = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 export const plural = (count, noun) => `${count} ${noun}${Number(count) === 1 ? "" : "s"}`;
-const mebibytes = (bytes) => number(bytes / 2 ** 20);
+const megabytes = (bytes) => number(bytes / 1e6);
 
 export const table = (head, rows) =>
   [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 
 const percent = (share) => `${Math.round(100 * share)}%`;
-const shown = (unit, value) => (unit === "bytes" ? mebibytes(value) : number(value));
-const titled = (name, unit) => `${name}, ${unit === "bytes" ? "MiB" : unit}`;
+const shown = (unit, value) => (unit === "bytes" ? megabytes(value) : number(value));
+const titled = (name, unit) => `${name}, ${unit === "bytes" ? "MB" : unit}`;
 
 /** Figures of one model: value (threads), spread, floor and share of inhouse, and each peer's value with the ratio. */
 export function modelTable({ figures }) {

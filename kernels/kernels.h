@@ -59,11 +59,12 @@ void pack_dense_panel(DenseType type, const uint8_t* const* rows, int64_t cols, 
 void decode_dense_row(DenseType type, const uint8_t* panel, int lane, int64_t cols, float* dst);
 
 inline constexpr int kFewRows = 4;      // activation rows that `few` takes at once
-inline constexpr int kStripPanels = 2;  // panels that `many` takes at once
+inline constexpr int kStripPanels = 2;  // panels that `many` unpacks at once
 inline constexpr int kDensePanels = 4;  // panels that `dense` works on together
-// Bytes of scratch that `many` needs for a number of activation rows.
-constexpr int64_t many_scratch_bytes(int64_t rows) {
-  return int64_t(kStripPanels) * kPanelRows * (256 + 16 * 2 * 4 + rows * 4) + 64;
+// Bytes of scratch that `many` needs.
+constexpr int64_t many_scratch_bytes(int64_t rows, int64_t panels) {
+  const int64_t strips = (panels + kStripPanels - 1) / kStripPanels;
+  return int64_t(kStripPanels) * kPanelRows * (256 + 16 * 2 * 4 + strips * rows * 4) + 64;
 }
 
 // The cache of one layer and one KV head, in blocks of 32 tokens. A block of K is [head_dim, 32 tokens], so
@@ -120,8 +121,8 @@ struct Kernels {
   // Up to kFewRows activation rows times panels [begin, end), straight from the packed form.
   void (*few[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int rows, int64_t begin, int64_t end,
                         const ProductOut& out);
-  // Any number of rows times up to kStripPanels panels [begin, end), which are unpacked once per 256 K
-  // values.
+  // Any number of rows times panels [begin, end), which are unpacked once per 256 K values. Activations stay
+  // in the second-level cache where 2,048 K values of all rows do.
   void (*many[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int64_t rows, int64_t begin,
                          int64_t end, const ProductOut& out, void* scratch);
   // x [rows, x_stride] times panels [begin, end) in float32.

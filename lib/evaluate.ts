@@ -1,11 +1,12 @@
 // Log-probabilities of a list of tokens.
 import { AsyncResource } from "node:async_hooks";
 
+import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
 import type { NativeEvent } from "./native.js";
-import { checkOptions, invalidArgument, type Rules, show } from "./options.js";
+import { checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import type { Receiver } from "./requests.js";
-import type { RunHost } from "./run.js";
+import { perSecond, type RunHost } from "./run.js";
 import type { EvaluateOptions, EvaluateResult } from "./types.js";
 
 /** Rows are copied to JavaScript in pieces of about this size, between which the event loop is free. */
@@ -16,13 +17,10 @@ const evaluateRules = { onRows: { kind: "function" }, signal: { kind: "signal" }
 
 /** Token ids as the engine takes them. Throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE later. */
 export function tokenIds(call: string, tokens: unknown): Int32Array {
-  const list = tokens as ArrayLike<unknown> | null;
-  if (typeof list !== "object" || list === null || !Number.isInteger(list.length)) {
-    throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
-  }
-  const ids = new Int32Array(list.length);
+  checkTokenList(call, tokens);
+  const ids = new Int32Array(tokens.length);
   for (let i = 0; i < ids.length; i++) {
-    const id = list[i];
+    const id = tokens[i];
     if (typeof id !== "number" || (id | 0) !== id || id < 0) {
       throw invalidArgument(
         `${call}: token ${i} is ${show(id)}; expected a token id (a whole number from 0)`,
@@ -44,9 +42,9 @@ export function evaluate(
   site: CallSite,
 ): Promise<EvaluateResult> {
   const ids = tokenIds("evaluate", tokens);
-  checkOptions("evaluate", options, evaluateRules);
+  const read = readOptions("evaluate", options, evaluateRules);
   return new Promise((resolve, reject) => {
-    const evaluation = new Evaluation(host, vocabulary, ids.length, options, site, resolve, reject);
+    const evaluation = new Evaluation(host, vocabulary, ids.length, read, site, resolve, reject);
     evaluation.start(ids);
   });
 }
@@ -56,6 +54,7 @@ class Evaluation extends AsyncResource implements Receiver {
   #request: number | undefined;
   #over = false;
   #disposed = false;
+  #forgetSignal = (): void => undefined;
   /** Pieces are handed out one after the other, also of events that come early. */
   #queue: Promise<void> = Promise.resolve();
 
@@ -81,7 +80,10 @@ class Evaluation extends AsyncResource implements Receiver {
     try {
       this.#request = this.host.engine.submit(ids, { evaluate: true, evaluateRows: onRows !== undefined });
       this.host.requests.add(this.#request, this);
-      signal?.addEventListener("abort", this.#onAbort, { once: true });
+      this.#forgetSignal = onAbort(signal, () => {
+        this.#cancel();
+        this.#fail(signal?.reason);
+      });
     } catch (error) {
       this.#fail(this.site.translate(error));
     }
@@ -129,11 +131,10 @@ class Evaluation extends AsyncResource implements Receiver {
     if (this.#over) return;
     this.#finish();
     const { promptTokens = 0, completionTokens = 0, queueMs = 0, promptMs = 0 } = event.usage ?? {};
-    const promptTokensPerSecond = promptMs > 0 ? (1000 * promptTokens) / promptMs : 0;
     this.resolve({
       logprobs: this.#logprobs,
       usage: { promptTokens, completionTokens },
-      timings: { queueMs, promptMs, promptTokensPerSecond },
+      timings: { queueMs, promptMs, promptTokensPerSecond: perSecond(promptTokens, promptMs) },
     });
   }
 
@@ -145,7 +146,7 @@ class Evaluation extends AsyncResource implements Receiver {
 
   #finish(): void {
     this.#over = true;
-    this.options.signal?.removeEventListener("abort", this.#onAbort);
+    this.#forgetSignal();
   }
 
   #cancel(): void {
@@ -155,9 +156,4 @@ class Evaluation extends AsyncResource implements Receiver {
       // The engine has ended.
     }
   }
-
-  readonly #onAbort = (): void => {
-    this.#cancel();
-    this.#fail(this.options.signal?.reason);
-  };
 }

@@ -18,7 +18,7 @@ export interface Generation extends AsyncIterable<Delta, void, undefined> {
   cancel(): void;
   /**
    * Reads the deltas. Leaving the loop early cancels the generation within a step. Throws
-   * ERR_INHOUSE_INVALID_ARGUMENT where somebody reads already.
+   * ERR_INHOUSE_INVALID_ARGUMENT where somebody reads, or has read, already.
    */
   [Symbol.asyncIterator](): AsyncIterator<Delta, void, undefined>;
 }
@@ -84,8 +84,11 @@ class RunningGeneration implements Generation {
   [Symbol.asyncIterator](): AsyncIterator<Delta, void, undefined> {
     if (this.#read) {
       throw invalidArgument(
-        "this generation is being read already (by a loop or a textStream); a generation has one reader, " +
-          "use result() or text() beside it",
+        this.#run.isOver
+          ? "this generation has ended and has had its one reader (a loop or a textStream); " +
+              "result() and text() give all of it"
+          : "this generation is being read already (by a loop or a textStream); a generation has one reader, " +
+              "use result() or text() beside it",
       );
     }
     this.#read = true;

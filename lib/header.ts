@@ -2,7 +2,7 @@
 import { CallSite } from "./call-site.js";
 import { filePath, loadRules, overrideList } from "./load-options.js";
 import { native, type NativeArray, type NativeFile, type NativeTensor } from "./native.js";
-import { checkOptions, type Rules } from "./options.js";
+import { readOptions, type Rules } from "./options.js";
 import type { OverrideValue } from "./types.js";
 
 /** A scalar metadata value; 64-bit integers from 2^53 on are bigints. */
@@ -211,6 +211,6 @@ export async function readHeader(
 ): Promise<ModelHeader> {
   const site = new CallSite(readHeader);
   const path = filePath("readHeader", file);
-  checkOptions("readHeader", options, headerRules);
-  return (await openHeader(path, overrideList(options.overrides), site)).header;
+  const { overrides } = readOptions("readHeader", options, headerRules);
+  return (await openHeader(path, overrideList(overrides), site)).header;
 }

@@ -5,5 +5,5 @@ export type { MetadataEntry, MetadataScalar, MetadataType, ModelHeader, TensorEn
 export { loadModel, type Model } from "./model.js";
 export type { ChatOptions, CompleteOptions, GenerateOptions } from "./request.js";
 export type { LogitBias, SamplingOptions } from "./sampling.js";
-export type { DecodeOptions, EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
+export type { DecodeOptions, EncodeOptions, TextRange, Tokenizer } from "./tokenizer/tokenizer.js";
 export type * from "./types.js";

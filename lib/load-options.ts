@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { NativeEngineOptions, NativeLoadOptions } from "./native.js";
-import { checkOptions, invalidArgument, type Rules, show } from "./options.js";
+import { invalidArgument, namesIn, readOptions, type Rules, show } from "./options.js";
 import type { KvType, LoadOptions, OverrideValue } from "./types.js";
 
 const devices = ["auto", "cpu", "reference"] as const;
@@ -13,19 +13,27 @@ export const kvTypes = ["f32", "f16", "q8_0"] as const;
 const isKvType = (value: unknown): value is KvType => (kvTypes as readonly unknown[]).includes(value);
 
 function kvTypeProblem(value: unknown): string | undefined {
-  const names = kvTypes.map((name) => `"${name}"`).join(", ");
-  const expected = `${names}, or an object { k, v } of these`;
   if (isKvType(value)) return undefined;
-  if (typeof value !== "object" || value === null) return expected;
-  for (const [key, type] of Object.entries(value)) {
-    if ((key !== "k" && key !== "v") || (type !== undefined && !isKvType(type))) return expected;
-  }
-  return undefined;
+  const { k, v } = (value ?? {}) as Record<string, unknown>;
+  const given = [k, v].filter((type) => type !== undefined);
+  const fits =
+    given.length > 0 &&
+    given.every(isKvType) &&
+    namesIn(value as object).every((name) => name === "k" || name === "v");
+  if (fits) return undefined;
+  const names = kvTypes.map((name) => `"${name}"`).join(", ");
+  return `${names}, or an object with one of these for k, for v or for both`;
+}
+
+function instructionSetProblem(value: unknown): string | undefined {
+  const fits = typeof value === "string" && value !== "" && !value.includes("\0");
+  return fits ? undefined : 'a string without zero bytes, not empty, such as "avx2"';
 }
 
 function overridesProblem(value: unknown): string | undefined {
   const expected = "an object from metadata key to string, finite number or boolean";
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return expected;
+  // What can be iterated over, such as a Map, has its entries elsewhere.
+  if (typeof value !== "object" || value === null || Symbol.iterator in value) return expected;
   for (const [key, item] of Object.entries(value)) {
     if (key === "" || key.includes("=") || key.includes("\0"))
       return `${expected}; the key ${show(key)} is not one`;
@@ -42,7 +50,7 @@ function overridesProblem(value: unknown): string | undefined {
 export const loadRules = {
   contextLength: { kind: "integer", min: 1, max: 1 << 20 },
   device: { kind: "choice", values: devices },
-  instructionSet: { kind: "string" },
+  instructionSet: { kind: "other", problem: instructionSetProblem },
   threads: { kind: "integer", min: 1, max: 512, words: ["auto"] },
   repack: { kind: "boolean" },
   lockMemory: { kind: "boolean" },
@@ -58,16 +66,23 @@ export const loadRules = {
 /** A path from a path, a file URL, or the text of one. */
 export function filePath(call: string, file: unknown): string {
   let path: string;
+  const expected = "expected a path or a file URL";
   const url = typeof file === "object" && file !== null ? (file as { href?: unknown }).href : file;
   if (typeof file !== "string" && typeof url !== "string") {
-    throw invalidArgument(`${call}: the file is ${show(file)}; expected a path or a file URL`);
+    throw invalidArgument(`${call}: the file is ${show(file)}; ${expected}`);
   }
-  if (typeof file !== "string" || file.startsWith("file:")) {
+  if (/^(?!file:)[a-z][a-z0-9+.-]+:\/\//i.test(url as string)) {
+    throw invalidArgument(
+      `${call}: the file is ${show(url)}; ${expected}: what is not on this machine is fetched first, ` +
+        "known models with npx inhouse pull",
+    );
+  }
+  if (typeof file !== "string" || /^file:/i.test(file)) {
     try {
       path = fileURLToPath(url as string);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw invalidArgument(`${call}: the file is ${show(url)}; expected a path or a file URL (${reason})`);
+      throw invalidArgument(`${call}: the file is ${show(url)}; ${expected} (${reason})`);
     }
   } else path = file;
   if (path === "" || path.includes("\0")) {
@@ -86,14 +101,16 @@ export function overrideList(overrides: Readonly<Record<string, OverrideValue>> 
 export interface ResolvedLoad {
   path: string;
   overrides: string[];
+  signal: AbortSignal | undefined;
+  onProgress: LoadOptions["onProgress"];
   model: NativeLoadOptions;
   engine: NativeEngineOptions;
 }
 
 /** Checks everything. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
-export function resolveLoad(file: unknown, options: LoadOptions): ResolvedLoad {
+export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
   const path = filePath("loadModel", file);
-  checkOptions("loadModel", options, loadRules);
+  const options = readOptions("loadModel", given, loadRules);
   const { kvType, instructionSet, maxConcurrent, maxBatchTokens } = options;
   if (options.device === "reference" && instructionSet !== undefined) {
     throw invalidArgument(
@@ -111,6 +128,8 @@ export function resolveLoad(file: unknown, options: LoadOptions): ResolvedLoad {
   return {
     path,
     overrides: overrideList(options.overrides),
+    signal: options.signal,
+    onProgress: options.onProgress,
     model: {
       device: options.device === "reference" ? "reference" : "cpu",
       threads: typeof options.threads === "number" ? options.threads : 0,

@@ -2,6 +2,7 @@
 // threads of its own; a load that is aborted rejects at once and its threads end by themselves soon after.
 import { AsyncResource } from "node:async_hooks";
 
+import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
 import { type ModelHeader, openHeader } from "./header.js";
 import type { ResolvedLoad } from "./load-options.js";
@@ -9,7 +10,7 @@ import { tokenizerData } from "./metadata.js";
 import { native, type NativeEngine, type NativeError, type NativeFile, type NativeModel } from "./native.js";
 import { Requests } from "./requests.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.js";
-import type { LoadProgress } from "./types.js";
+import type { LoadOptions } from "./types.js";
 
 /** What a load gives. */
 export interface Loaded {
@@ -20,20 +21,22 @@ export interface Loaded {
   described: ReturnType<NativeModel["describe"]>;
 }
 
-/** Runs a load until it is done, fails, or `signal` is aborted. */
+/** Runs a load until it is done, fails, or its signal is aborted. */
 export function load(
-  { path, overrides, model, engine }: ResolvedLoad,
+  { path, overrides, signal, onProgress, model, engine }: ResolvedLoad,
   site: CallSite,
-  signal: AbortSignal | undefined,
-  onProgress: ((progress: LoadProgress) => void) | undefined,
 ): Promise<Loaded> {
   signal?.throwIfAborted();
   const stop = new AbortController();
+  const stopped = new Promise<never>((_, reject) => {
+    stop.signal.addEventListener("abort", () => reject(stop.signal.reason as Error), { once: true });
+  });
   const steps = async (): Promise<Loaded> => {
     const { header, file } = await openHeader(path, overrides, site);
     stop.signal.throwIfAborted();
-    const progress = new Progress(header, onProgress);
-    const weights = startWeights(file, model, site, stop.signal, progress, (reason) => stop.abort(reason));
+    const progress = new Progress(header, onProgress, stop);
+    stop.signal.throwIfAborted();
+    const weights = startWeights(file, model, site, stop.signal, progress);
     try {
       const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal });
       const [nativeModel, ready] = await Promise.all([weights, tokenizer]);
@@ -42,8 +45,8 @@ export function load(
       const requests = new Requests();
       const made = await startEngine(nativeModel, ready, engine, requests, site);
       try {
+        await Promise.race([progress.finish(), stopped]);
         stop.signal.throwIfAborted();
-        progress.finish();
       } catch (error) {
         made.dispose(() => undefined);
         throw error;
@@ -62,14 +65,11 @@ export function load(
       );
     }
   };
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => stop.abort(signal?.reason);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    stop.signal.addEventListener("abort", () => reject(stop.signal.reason as Error), { once: true });
-    steps()
-      .then(resolve, (error: unknown) => reject(site.translate(error) as Error))
-      .finally(() => signal?.removeEventListener("abort", onAbort));
+  const forget = onAbort(signal, () => stop.abort(signal?.reason));
+  const ended = steps().catch((error: unknown) => {
+    throw site.translate(error);
   });
+  return Promise.race([ended, stopped]).finally(forget);
 }
 
 function startWeights(
@@ -78,16 +78,9 @@ function startWeights(
   site: CallSite,
   signal: AbortSignal,
   progress: Progress,
-  stop: (reason: unknown) => void,
 ): Promise<NativeModel> {
   return new Promise<NativeModel>((resolve, reject) => {
-    const onProgress = AsyncResource.bind((bytes: number): void => {
-      try {
-        if (!signal.aborted) progress.report(bytes);
-      } catch (error) {
-        stop(error);
-      }
-    }, "InhouseLoad");
+    const onProgress = AsyncResource.bind((bytes: number) => progress.report(bytes), "InhouseLoad");
     const cancel = native().loadModel(file, options, onProgress, (error: NativeError | null, model) => {
       if (error) reject(signal.aborted ? (signal.reason as Error) : site.native(error));
       else if (signal.aborted) {
@@ -115,15 +108,19 @@ function startEngine(
   });
 }
 
-/** Progress as `onProgress` promises it: never falling, and full at the end. */
+/** Progress as `onProgress` promises it: never falling, and full at the end. What that throws stops the load. */
 class Progress {
   readonly #total: number;
-  readonly #tell: ((progress: LoadProgress) => void) | undefined;
+  readonly #onProgress: LoadOptions["onProgress"];
+  readonly #stop: AbortController;
   #loaded = -1;
+  /** Settles with all that was returned so far. */
+  #told: Promise<unknown> = Promise.resolve();
 
-  constructor(header: ModelHeader, tell: ((progress: LoadProgress) => void) | undefined) {
+  constructor(header: ModelHeader, onProgress: LoadOptions["onProgress"], stop: AbortController) {
     this.#total = header.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-    this.#tell = tell;
+    this.#onProgress = onProgress;
+    this.#stop = stop;
     this.report(0);
   }
 
@@ -132,10 +129,22 @@ class Progress {
     const loaded = Math.min(bytes, Math.max(0, this.#total - 1));
     if (loaded <= this.#loaded) return;
     this.#loaded = loaded;
-    this.#tell?.({ loaded, total: this.#total });
+    this.#tell(loaded);
   }
 
-  finish(): void {
-    this.#tell?.({ loaded: this.#total, total: this.#total });
+  /** The last call; settles when what all calls returned has. */
+  finish(): Promise<unknown> {
+    this.#tell(this.#total);
+    return this.#told;
+  }
+
+  #tell(loaded: number): void {
+    if (this.#onProgress === undefined || this.#stop.signal.aborted) return;
+    try {
+      this.#told = Promise.all([this.#told, this.#onProgress({ loaded, total: this.#total })]);
+      this.#told.catch((error: unknown) => this.#stop.abort(error));
+    } catch (error) {
+      this.#stop.abort(error);
+    }
   }
 }

@@ -20,10 +20,10 @@ import {
 } from "./request.js";
 import { Run, type RunHost, type RunInput } from "./run.js";
 import { samplingFromMetadata } from "./sampling.js";
-import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type { ChatMessage, EvaluateOptions, EvaluateResult, LoadOptions, ModelInfo } from "./types.js";
 
-/** A loaded model, made by `loadModel`. Many generations can run on it at once. */
+/** A loaded model, made by `loadModel`. Many generations can run on it at once. Its methods need not be called on it. */
 export interface Model extends AsyncDisposable {
   readonly info: ModelInfo;
   readonly tokenizer: Tokenizer;
@@ -33,14 +33,14 @@ export interface Model extends AsyncDisposable {
    * Throws ERR_INHOUSE_INVALID_ARGUMENT, _TEMPLATE_MISSING, _TEMPLATE_INVALID, _TEMPLATE_LIMIT and _DISPOSED at the
    * call; the generation rejects with _CONTEXT_OVERFLOW, _QUEUE_FULL, _NUMERIC and the like.
    */
-  chat(messages: readonly ChatMessage[], options?: ChatOptions): Generation;
+  chat(this: void, messages: readonly ChatMessage[], options?: ChatOptions): Generation;
   /**
    * Continues a text, or a list of token ids, without a template.
    *
    * Throws ERR_INHOUSE_INVALID_ARGUMENT and _DISPOSED at the call; the generation rejects with _TOKEN_OUT_OF_RANGE
    * and as in `chat`.
    */
-  complete(prompt: string | ArrayLike<number>, options?: CompleteOptions): Generation;
+  complete(this: void, prompt: string | ArrayLike<number>, options?: CompleteOptions): Generation;
   /**
    * Log-probabilities of a list of at least one and at most `info.contextLength` token ids, as they are (nothing is
    * put in front).
@@ -48,9 +48,9 @@ export interface Model extends AsyncDisposable {
    * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _TOKEN_OUT_OF_RANGE, _CONTEXT_OVERFLOW, _QUEUE_FULL, _DISPOSED,
    * `signal.reason`, or what `onRows` threw.
    */
-  evaluate(tokens: ArrayLike<number>, options?: EvaluateOptions): Promise<EvaluateResult>;
+  evaluate(this: void, tokens: ArrayLike<number>, options?: EvaluateOptions): Promise<EvaluateResult>;
   /** Cancels what runs, waits for it and frees the model. May be called again, with the same result. */
-  dispose(): Promise<void>;
+  dispose(this: void): Promise<void>;
 }
 
 /**
@@ -61,7 +61,7 @@ export interface Model extends AsyncDisposable {
 export async function loadModel(file: string | URL, options: LoadOptions = {}): Promise<Model> {
   const site = new CallSite(loadModel);
   const resolved = resolveLoad(file, options);
-  return new LoadedModel(await load(resolved, site, options.signal, options.onProgress));
+  return new LoadedModel(await load(resolved, site));
 }
 
 /** What generations need of a model. They hold it, and it does not hold the model, which may be collected before. */
@@ -105,7 +105,7 @@ class LoadedModel implements Model {
   constructor(loaded: Loaded) {
     try {
       this.#core = new Core(loaded);
-      this.#templateSource = textOf(loaded.header, "tokenizer.chat_template");
+      this.#templateSource = textOf(loaded.header, "tokenizer.chat_template") || undefined; // an empty one is none
       this.info = infoOf(loaded, this.#templateSource !== undefined);
     } catch (error) {
       loaded.engine.dispose(() => undefined);
@@ -114,22 +114,31 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
+    // `const { chat } = model` works.
+    for (const method of ["chat", "complete", "evaluate", "dispose"] as const) {
+      const value: unknown = this[method].bind(this);
+      Object.defineProperty(this, method, { value, writable: true, configurable: true });
+    }
   }
 
-  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
-    const site = new CallSite(this, "chat");
+  chat(messages: readonly ChatMessage[], given: ChatOptions = {}): Generation {
+    const site = new CallSite(LoadedModel.prototype, "chat");
     this.#check("chat");
-    const resolved = resolveRequest("chat", options, chatRules, this.#core);
+    const { options, ...resolved } = resolveRequest("chat", given, chatRules, this.#core);
     const { template, templateVariables: variables, tools, addGenerationPrompt } = options;
-    const text = this.#templateFor(template).render(messages, { variables, tools, addGenerationPrompt });
-    const prompt = this.#encoder(text, { special: true, addEos: false });
+    const { text, own } = this.#templateFor(template).render(messages, {
+      variables,
+      tools,
+      addGenerationPrompt,
+    });
+    const prompt = this.#encoder(text, { special: own, addEos: false });
     return this.#generate({ ...resolved, site, signal: options.signal, prompt });
   }
 
-  complete(prompt: string | ArrayLike<number>, options: CompleteOptions = {}): Generation {
-    const site = new CallSite(this, "complete");
+  complete(prompt: string | ArrayLike<number>, given: CompleteOptions = {}): Generation {
+    const site = new CallSite(LoadedModel.prototype, "complete");
     this.#check("complete");
-    const resolved = resolveRequest("complete", options, completeRules, this.#core);
+    const { options, ...resolved } = resolveRequest("complete", given, completeRules, this.#core);
     return this.#generate({
       ...resolved,
       site,
@@ -139,7 +148,7 @@ class LoadedModel implements Model {
   }
 
   async evaluate(tokens: ArrayLike<number>, options: EvaluateOptions = {}): Promise<EvaluateResult> {
-    const site = new CallSite(this, "evaluate");
+    const site = new CallSite(LoadedModel.prototype, "evaluate");
     this.#check("evaluate");
     return evaluate(this.#core, this.#core.vocabularySize, tokens, options, site);
   }
@@ -159,19 +168,27 @@ class LoadedModel implements Model {
     }
   }
 
-  #generate(input: Omit<RunInput, "spec" | "seed"> & ReturnType<typeof resolveRequest>): Generation {
+  #generate(input: RunInput): Generation {
     return makeGeneration(new Run(this.#core, input));
   }
 
   #prompt(prompt: unknown, options: CompleteOptions & GenerateOptions): RunInput["prompt"] {
     if (typeof prompt !== "string") {
+      if (typeof prompt !== "object" || prompt === null) {
+        throw invalidArgument(
+          `complete: the prompt is ${show(prompt)}; expected a text or a list of token ids`,
+        );
+      }
       const ids = tokenIds("complete", prompt);
       return () => ids;
     }
-    if (prompt === "" && options.addSpecialTokens === false) {
-      throw invalidArgument(`complete: the prompt is ${show(prompt)}; expected a text that is not empty`);
-    }
     const { addSpecialTokens, parseSpecialTokens } = options;
+    const { addBos, bosTokenId } = this.tokenizer;
+    if (prompt === "" && !(bosTokenId !== undefined && (addSpecialTokens ?? addBos))) {
+      throw invalidArgument(
+        `complete: the prompt is ${show(prompt)}; expected a text that is not empty where no BOS begins it`,
+      );
+    }
     return this.#encoder(prompt, {
       special: parseSpecialTokens ?? false,
       addEos: false,
@@ -180,10 +197,7 @@ class LoadedModel implements Model {
   }
 
   /** Short texts are encoded at once, so that their generation is on its way when the call returns. */
-  #encoder(
-    text: string,
-    options: { special: boolean; addEos: boolean; addBos?: boolean },
-  ): RunInput["prompt"] {
+  #encoder(text: string, options: EncodeOptions): RunInput["prompt"] {
     if (text.length <= 4096) return () => this.tokenizer.encode(text, options);
     return (signal) => this.tokenizer.encodeAsync(text, { ...options, signal });
   }
@@ -193,7 +207,7 @@ class LoadedModel implements Model {
       bosToken: tokenText(this.tokenizer, this.tokenizer.bosTokenId),
       eosToken: tokenText(this.tokenizer, this.tokenizer.eosTokenId),
     };
-    if (source !== undefined) return new ChatTemplate(source, tokens);
+    if (source !== undefined) return new ChatTemplate(source, tokens, "chat: option 'template'");
     this.#template ??= new ChatTemplate(this.#templateSource, tokens);
     return this.#template;
   }

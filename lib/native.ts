@@ -152,6 +152,8 @@ export type NativeSpec =
 
 export interface NativeUsage {
   promptTokens: number;
+  /** Fewer than `promptTokens` where the request ended before. */
+  computedPromptTokens: number;
   completionTokens: number;
   queueMs: number;
   promptMs: number;
@@ -233,6 +235,13 @@ export function load(root: string): NativeAddon {
   }
 }
 
+/** The C library, where there are several. */
+function libc(): string {
+  if (process.platform !== "linux") return "";
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  return header.glibcVersionRuntime === undefined ? " (musl)" : ` (glibc ${header.glibcVersionRuntime})`;
+}
+
 function explain(root: string, error: unknown): string {
   const platform = `${process.platform}-${process.arch}`;
   const found = ["build/Release", `prebuilds/${platform}`].flatMap((folder) => {
@@ -240,13 +249,15 @@ function explain(root: string, error: unknown): string {
     const names = existsSync(path) ? readdirSync(path).filter((name) => name.endsWith(".node")) : [];
     return names.map((name) => join(folder, name));
   });
+  const prebuilds = join(root, "prebuilds");
+  const others = existsSync(prebuilds) ? readdirSync(prebuilds).join(", ") : "";
   const remedy = existsSync(join(root, "CMakeLists.txt"))
     ? "build it with: npm run build"
-    : "install it on this very system with: npm install inhouse --force " +
-      "(a node_modules folder copied from another system, or an image of another libc, lacks it)";
+    : `this copy of the package has prebuilds for ${others || "no platform"}; elsewhere, build it from source ` +
+      "(npm ci && npm run build in a clone of its repository) and install that folder";
   const what =
     found.length === 0
       ? `looked for build/Release/*.node and prebuilds/${platform}/*.node in ${root} and found neither`
       : `${found.join(" and ")} in ${root} could not be loaded: ${error instanceof Error ? error.message : String(error)}`;
-  return `the native part of inhouse for ${platform}, Node ${process.versions.node}: ${what}; ${remedy}`;
+  return `the native part of inhouse for ${platform}${libc()}, Node ${process.versions.node}: ${what}; ${remedy}`;
 }

@@ -17,8 +17,8 @@ export type Rule =
   | NumberRule
   | { kind: "boolean" | "string" | "function" | "signal" }
   | { kind: "choice"; values: readonly string[] }
-  /** `problem` says what was expected, or nothing where the value fits. */
-  | { kind: "other"; problem: (value: unknown) => string | undefined };
+  /** `problem` says what was expected, or nothing where the value fits; `read` brings it into one form before. */
+  | { kind: "other"; read?: (value: unknown) => unknown; problem: (value: unknown) => string | undefined };
 
 export type Rules = Readonly<Record<string, Rule>>;
 
@@ -32,30 +32,44 @@ export function invalidArgument(message: string): InhouseError {
   return new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", message);
 }
 
+/** Names that stand in an object, inherited ones too, but not those that every object may inherit. */
+export function namesIn(object: object): string[] {
+  const names = [];
+  for (const name in object) if (Object.hasOwn(object, name) || !(name in Object.prototype)) names.push(name);
+  return names;
+}
+
 /**
- * Checks every option of `call` (a name for messages). `aliases` are names that other programs use, without
- * capitals and signs. Throws ERR_INHOUSE_INVALID_ARGUMENT.
+ * Reads each option of `call` (a name for messages) once, inherited ones and getters too, and checks it. What it
+ * returns holds the values that were checked, and those alone are to be used. `aliases` are names that other programs
+ * use, without capitals and signs. Throws ERR_INHOUSE_INVALID_ARGUMENT.
  */
-export function checkOptions(
+export function readOptions<Options extends object>(
   call: string,
-  options: unknown,
+  options: Options,
   rules: Rules,
   aliases: Readonly<Record<string, string>> = {},
-): void {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw invalidArgument(`${call}: options are ${show(options)}; expected an object`);
+): Options {
+  const given: unknown = options;
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw invalidArgument(`${call}: options are ${show(given)}; expected an object`);
   }
-  for (const [name, value] of Object.entries(options)) {
-    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
-    if (rule === undefined) {
-      const near = nearest(name, Object.keys(rules), aliases);
-      throw invalidArgument(
-        `${call}: unknown option '${name}'${near === undefined ? "" : `; did you mean '${near}'?`}`,
-      );
-    }
-    const wrong = value === undefined ? undefined : problem(rule, value);
+  const unknown = namesIn(given).find((name) => !Object.hasOwn(rules, name));
+  if (unknown !== undefined) {
+    const near = nearest(unknown, Object.keys(rules), aliases);
+    throw invalidArgument(
+      `${call}: unknown option '${unknown}'${near === undefined ? "" : `; did you mean '${near}'?`}`,
+    );
+  }
+  const read: Record<string, unknown> = {};
+  for (const [name, rule] of Object.entries(rules)) {
+    const value = (given as Record<string, unknown>)[name];
+    if (value === undefined) continue;
+    read[name] = rule.kind === "other" && rule.read ? rule.read(value) : value;
+    const wrong = problem(rule, read[name]);
     if (wrong !== undefined) throw invalidArgument(`${call}: option '${name}' ${wrong}`);
   }
+  return read as Options;
 }
 
 /** "is VALUE; expected …" for a value that the rule refuses. */
@@ -100,6 +114,21 @@ function expectation(rule: Rule, value: unknown): string | undefined {
   }
 }
 
+/** The longest list of token ids that is looked at: 16 times the longest context. */
+const mostTokens = 1 << 24;
+
+/** Throws ERR_INHOUSE_INVALID_ARGUMENT for what has no length and entries; entries are not looked at. */
+export function checkTokenList(call: string, tokens: unknown): asserts tokens is ArrayLike<unknown> {
+  const length: unknown =
+    typeof tokens === "object" && tokens !== null && "length" in tokens && tokens.length;
+  if (!Number.isInteger(length) || (length as number) < 0) {
+    throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
+  }
+  if ((length as number) > mostTokens) {
+    throw invalidArgument(`${call}: ${String(length)} tokens; expected at most ${mostTokens}`);
+  }
+}
+
 // By its looks: a signal may come from another realm, as under Jest.
 function isSignal(value: unknown): boolean {
   const signal = value as Partial<AbortSignal> | null;
@@ -107,7 +136,8 @@ function isSignal(value: unknown): boolean {
     typeof signal === "object" &&
     signal !== null &&
     typeof signal.aborted === "boolean" &&
-    typeof signal.addEventListener === "function"
+    typeof signal.addEventListener === "function" &&
+    typeof signal.removeEventListener === "function"
   );
 }
 

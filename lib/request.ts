@@ -1,6 +1,6 @@
 // The options of one generation: their table, and their translation for the native core.
 import type { NativeSampling, NativeSpec } from "./native.js";
-import { checkOptions, invalidArgument, type Rules, show } from "./options.js";
+import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import {
   resolveSampling,
   type ResolvedSampling,
@@ -19,6 +19,7 @@ export type ChatOptions = GenerateOptions & TemplateOptions;
 
 const maxInt = 2 ** 31 - 1;
 const maxStops = 64;
+const maxStopTokens = 65_536;
 const maxStopBytes = 1024;
 const maxAlternatives = 100;
 
@@ -32,9 +33,26 @@ function stopProblem(value: unknown): string | undefined {
     : `a string or at most ${maxStops} of them, each of 1 to ${maxStopBytes} bytes`;
 }
 
+/** An array of what a list or an iterable holds, up to one too many; what is neither stays as it is. */
+function toArray(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Symbol.iterator in value) {
+    const list: unknown[] = [];
+    for (const item of value as Iterable<unknown>) if (list.push(item) > maxStopTokens) break;
+    return list;
+  }
+  const { length } = value as ArrayLike<unknown>;
+  if (!Number.isInteger(length) || length < 0) return value;
+  return Array.from(
+    { length: Math.min(length, maxStopTokens + 1) },
+    (_, i) => (value as ArrayLike<unknown>)[i],
+  );
+}
+
 function tokensProblem(value: unknown): string | undefined {
-  const expected = "an array of token ids (whole numbers from 0)";
+  const expected = "a list of token ids (whole numbers from 0)";
   if (!Array.isArray(value)) return expected;
+  if (value.length > maxStopTokens) return `at most ${maxStopTokens} token ids`;
   const wrong = value.findIndex((id) => !Number.isInteger(id) || id < 0 || id > maxInt);
   return wrong < 0 ? undefined : `${expected}; entry ${wrong} is ${show(value[wrong])}`;
 }
@@ -48,7 +66,7 @@ function logprobsProblem(value: unknown): string | undefined {
 const requestRules = {
   maxTokens: { kind: "integer", min: 0, max: maxInt },
   stop: { kind: "other", problem: stopProblem },
-  stopTokens: { kind: "other", problem: tokensProblem },
+  stopTokens: { kind: "other", read: toArray, problem: tokensProblem },
   ignoreStopTokens: { kind: "boolean" },
   logprobs: { kind: "other", problem: logprobsProblem },
   signal: { kind: "signal" },
@@ -65,10 +83,14 @@ function variablesProblem(value: unknown): string | undefined {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? undefined : "an object";
 }
 
+function templateProblem(value: unknown): string | undefined {
+  return typeof value === "string" && value.trim() !== "" ? undefined : "a Jinja template that is not empty";
+}
+
 export const chatRules = {
   ...samplingRules,
   ...requestRules,
-  template: { kind: "string" },
+  template: { kind: "other", problem: templateProblem },
   templateVariables: { kind: "other", problem: variablesProblem },
   tools: { kind: "other", problem: (value: unknown) => (Array.isArray(value) ? undefined : "an array") },
   addGenerationPrompt: { kind: "boolean" },
@@ -85,16 +107,17 @@ export interface RequestDefaults {
   encode(text: string): Int32Array;
 }
 
-/** Checks all options of `call`. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
-export function resolveRequest(
+/** Reads and checks all options of `call`; `options` are what was read. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
+export function resolveRequest<Options extends GenerateOptions>(
   call: string,
-  options: GenerateOptions,
+  given: Options,
   rules: Rules,
   defaults: RequestDefaults,
-): { spec: GenerateSpec; seed: number } {
-  checkOptions(call, options, rules, samplingAliases);
+): { options: Options; spec: GenerateSpec; seed: number } {
+  const options = readOptions(call, given, rules, samplingAliases);
   const sampling = resolveSampling(options, defaults.sampling);
-  const { stop = [], stopTokens = [], logprobs = false } = options;
+  const { stop = [], logprobs = false } = options;
+  const stopTokens = (options.stopTokens ?? []) as readonly number[]; // by `toArray`
   const biased = sampling.logitBias.map(([token]) => token);
   for (const [name, ids] of Object.entries({ stopTokens, logitBias: biased })) {
     const outside = ids.find((id) => id >= defaults.vocabularySize);
@@ -105,6 +128,7 @@ export function resolveRequest(
   }
   const fromFile = options.ignoreStopTokens ? [] : defaults.stopTokens;
   return {
+    options,
     seed: sampling.seed,
     spec: {
       evaluate: false,

@@ -2,6 +2,7 @@
 // run never refers to that, except while somebody waits on it, so that a generation nobody keeps can be noticed.
 import { AsyncResource } from "node:async_hooks";
 
+import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
 import type { NativeEngine, NativeEvent, NativeUsage } from "./native.js";
 import type { GenerateSpec } from "./request.js";
@@ -34,7 +35,19 @@ export interface RunInput {
   prompt: (signal: AbortSignal) => Int32Array | Promise<Int32Array>;
 }
 
-const noUsage: NativeUsage = { promptTokens: 0, completionTokens: 0, queueMs: 0, promptMs: 0, decodeMs: 0 };
+const noUsage: NativeUsage = {
+  promptTokens: 0,
+  computedPromptTokens: 0,
+  completionTokens: 0,
+  queueMs: 0,
+  promptMs: 0,
+  decodeMs: 0,
+};
+
+/** Tokens per second; 0 where there were none. */
+export function perSecond(tokens: number, ms: number): number {
+  return ms > 0 && tokens > 0 ? (1000 * tokens) / ms : 0;
+}
 
 export class Run extends AsyncResource implements Receiver {
   /** Settles with the run's end; never an unhandled rejection. */
@@ -52,6 +65,7 @@ export class Run extends AsyncResource implements Receiver {
   #closed = false;
   #failure: { reason: unknown } | undefined;
   readonly #encoding = new AbortController();
+  #forgetSignal = (): void => undefined;
 
   // What has come, and what nobody has read of it.
   readonly #utf8 = new Utf8Stream();
@@ -81,7 +95,11 @@ export class Run extends AsyncResource implements Receiver {
       this.#fail(signal.reason);
       return;
     }
-    signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#forgetSignal = onAbort(signal, () => {
+      this.#encoding.abort();
+      this.#cancelRequest();
+      this.#fail(signal?.reason);
+    });
     this.#start();
   }
 
@@ -152,12 +170,6 @@ export class Run extends AsyncResource implements Receiver {
     }
   }
 
-  readonly #onAbort = (): void => {
-    this.#encoding.abort();
-    this.#cancelRequest();
-    this.#fail(this.#input.signal?.reason);
-  };
-
   receive(event: NativeEvent): void {
     if (this.#over) return;
     this.runInAsyncScope(() => this.#take(event));
@@ -167,8 +179,7 @@ export class Run extends AsyncResource implements Receiver {
     if (this.#over) return;
     this.runInAsyncScope(() => {
       this.#flush("");
-      const [promptTokens, completionTokens] = [this.#prompt.length, this.#tokens.length];
-      this.#end("cancelled", undefined, { ...noUsage, promptTokens, completionTokens });
+      this.#end("cancelled", undefined, { ...noUsage, completionTokens: this.#tokens.length });
     });
   }
 
@@ -222,7 +233,7 @@ export class Run extends AsyncResource implements Receiver {
       tokens: this.#tokens,
       promptTokens: Array.from(this.#prompt),
       finishReason,
-      usage: { promptTokens: usage.promptTokens, completionTokens: usage.completionTokens },
+      usage: { promptTokens: this.#prompt.length, completionTokens: usage.completionTokens },
       timings: this.#timings(usage),
       seed: this.#input.seed,
     };
@@ -242,20 +253,18 @@ export class Run extends AsyncResource implements Receiver {
 
   #finish(): void {
     this.#over = true;
-    this.#input.signal?.removeEventListener("abort", this.#onAbort);
+    this.#forgetSignal();
     this.#host.running.delete(this);
     this.awaited = undefined;
   }
 
   #timings(usage: NativeUsage): Timings {
-    const perSecond = (tokens: number, ms: number): number =>
-      ms > 0 && tokens > 0 ? (1000 * tokens) / ms : 0;
-    const encodeMs = this.#submitted > 0 ? this.#submitted - this.#called : 0;
+    const encoded = this.#submitted > 0 ? this.#submitted : performance.now();
     return {
-      queueMs: encodeMs + usage.queueMs,
+      queueMs: encoded - this.#called + usage.queueMs,
       promptMs: usage.promptMs,
       decodeMs: usage.decodeMs,
-      promptTokensPerSecond: perSecond(usage.promptTokens, usage.promptMs),
+      promptTokensPerSecond: perSecond(usage.computedPromptTokens, usage.promptMs),
       decodeTokensPerSecond: perSecond(usage.completionTokens - 1, usage.decodeMs),
       timeToFirstTokenMs: this.#firstToken > 0 ? this.#firstToken - this.#called : 0,
     };

@@ -253,12 +253,12 @@ function ruleOf(setting: SamplingSetting): Rule {
   return setting;
 }
 
-/** What each setting may be, for checkOptions. */
+/** What each setting may be, for readOptions. */
 export const samplingRules = Object.fromEntries(
   samplingNames.map((name) => [name, ruleOf(samplingSettings[name])]),
 ) as Readonly<Record<SamplingName, Rule>>;
 
-/** What other programs call some of the settings, for checkOptions. */
+/** What other programs call some of the settings, for readOptions. */
 export const samplingAliases: Readonly<Record<string, SamplingName>> = {
   temp: "temperature",
   t: "temperature",

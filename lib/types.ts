@@ -44,47 +44,50 @@ export interface LoadOptions {
   maxBatchTokens?: number | undefined;
   /** Aborts the load, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
-  /** Called while weights are read. If it throws, the load stops and rejects with what it threw. */
-  onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /**
+   * Called while weights are read; the load resolves after what it returned has. If it throws or rejects, the load
+   * stops and rejects with that.
+   */
+  onProgress?: ((progress: LoadProgress) => unknown) | undefined;
 }
 
-/** What a loaded model is and what it uses. Memory is in bytes. */
+/** What a loaded model is and what it uses; frozen. Memory is in bytes. */
 export interface ModelInfo {
   /** The file's path, absolute. */
-  path: string;
+  readonly path: string;
   /** Size of the file, all parts of a split one together, in bytes. */
-  fileBytes: number;
-  architecture: string;
+  readonly fileBytes: number;
+  readonly architecture: string;
   /** `general.name`, where the file has one. */
-  name: string | undefined;
+  readonly name: string | undefined;
   /** Number of weights. */
-  parameters: number;
+  readonly parameters: number;
   /** The type most weights have, or the file's own label, for example `"Q4_K_M"`. */
-  quantization: string;
+  readonly quantization: string;
   /** `general.license`, where the file has one. */
-  licence: string | undefined;
+  readonly licence: string | undefined;
   /** Tokens of prompt and answer that one generation may have. */
-  contextLength: number;
+  readonly contextLength: number;
   /** Tokens of context the model was trained with. */
-  trainedContextLength: number;
-  vocabularySize: number;
-  layers: number;
+  readonly trainedContextLength: number;
+  readonly vocabularySize: number;
+  readonly layers: number;
   /** Does the file carry a chat template (without one, `chat` throws ERR_INHOUSE_TEMPLATE_MISSING)? */
-  hasChatTemplate: boolean;
+  readonly hasChatTemplate: boolean;
   /** `"cpu"` or `"reference"`. */
-  device: string;
+  readonly device: string;
   /** For people: `"cpu (AVX-512 VNNI), 2 threads"`. */
-  deviceDescription: string;
-  kvType: { k: KvType; v: KvType };
-  maxConcurrent: number;
-  maxQueue: number;
-  maxBatchTokens: number;
-  memory: {
+  readonly deviceDescription: string;
+  readonly kvType: { readonly k: KvType; readonly v: KvType };
+  readonly maxConcurrent: number;
+  readonly maxQueue: number;
+  readonly maxBatchTokens: number;
+  readonly memory: {
     /** Held by weights; models of the same file in one process share it. */
-    weights: number;
+    readonly weights: number;
     /** Reserved for the key/value cache; pages count as used when tokens arrive. */
-    kv: number;
-    activations: number;
+    readonly kv: number;
+    readonly activations: number;
   };
 }
 
@@ -102,7 +105,7 @@ export interface RequestOptions {
   /** Strings that end the text before them: at most 64, each of 1 to 1,024 bytes. */
   stop?: string | readonly string[] | undefined;
   /** Further token ids that end the text, besides the file's own. */
-  stopTokens?: readonly number[] | undefined;
+  stopTokens?: Iterable<number> | ArrayLike<number> | undefined;
   /** Do not end at the file's stop tokens (default false). */
   ignoreStopTokens?: boolean | undefined;
   /** Log-probabilities: true or 0 for each drawn token's, n ≤ 100 for the n best alternatives too. */
@@ -156,12 +159,18 @@ export type Delta = TextDelta;
 /** `"stop"`: a stop token or string; `"length"`: maxTokens or the context's end; `"cancelled"`: by the reader. */
 export type FinishReason = "stop" | "length" | "cancelled";
 
+/** Tokens of a request, however far it came. */
 export interface Usage {
+  /** Of the whole prompt; 0 where the generation ended before its prompt was encoded. */
   promptTokens: number;
+  /** Drawn, without a stop token at the end. */
   completionTokens: number;
 }
 
-/** Milliseconds, and tokens per second of the phase (0 where it did not happen). */
+/**
+ * Milliseconds, and tokens per second of the phase (0 where it did not happen). A phase that was cut short ends with
+ * the generation, and its speed is that of the tokens computed.
+ */
 export interface Timings {
   /** From the call to the first step that carries the request, tokenizing included. */
   queueMs: number;
@@ -169,6 +178,7 @@ export interface Timings {
   promptMs: number;
   /** From the first token to the last. */
   decodeMs: number;
+  /** Of the prompt's tokens that were computed. */
   promptTokensPerSecond: number;
   /** Of the tokens after the first. */
   decodeTokensPerSecond: number;

@@ -112,7 +112,7 @@ function summary() {
     "prompt of 512": 1,
     "decode at depth 64": 1,
     "load to first token": 1,
-    "peak memory": 2 ** -20,
+    "peak memory": 1e-6,
   };
   const id = (file) => Object.keys(ours.models).find((name) => ours.models[name].file === file);
   const both = models.filter(({ file }) => id(file) !== undefined);
@@ -132,7 +132,7 @@ function summary() {
     "decode, tokens/s",
     "load to first token, ms",
   ];
-  return `${table([...head, "peak memory, MiB", "mean KL to float32"], rows)}
+  return `${table([...head, "peak memory, MB", "mean KL to float32"], rows)}
 
 ${machine.processor}, ${machine.cores} cores, ${date.slice(0, 10)}; each engine at its best number of threads. [docs/performance.md](docs/performance.md) has all figures and the commands.`;
 }

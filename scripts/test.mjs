@@ -4,6 +4,8 @@
 //   node scripts/test.mjs --models               fetches the larger models and runs test/models
 //   node scripts/test.mjs --preset NAME [--compiler CXX] [--tests REGEX]
 //                                                the C++ tests alone, built with a preset of CMakePresets.json
+//   node scripts/test.mjs --sanitized-addon      hostile files through the library, over an addon built with
+//                                                AddressSanitizer and UndefinedBehaviorSanitizer (Linux, g++)
 //
 // The sum counts ctest suites, vitest tests, and one for each other step.
 import { spawnSync } from "node:child_process";
@@ -20,6 +22,7 @@ const { values: options } = parseArgs({
     preset: { type: "string" },
     compiler: { type: "string" },
     tests: { type: "string" },
+    "sanitized-addon": { type: "boolean", default: false },
   },
 });
 const jobs = String(availableParallelism());
@@ -31,10 +34,14 @@ const sum = { passed: 0, failed: 0 };
 const failures = [];
 
 /** Runs one step; `count` reads its own passed and failed numbers from the file it has written. */
-function step(name, [command, ...args], count) {
+function step(name, [command, ...args], count, env = {}) {
   console.log(`\n== ${name}`);
   const start = performance.now();
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  const { status, error } = spawnSync(command, args, {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, ...env },
+  });
   if (error) console.error(error.message);
   const ok = status === 0;
   let counted = { passed: ok && count === undefined ? 1 : 0, failed: 0 };
@@ -72,14 +79,30 @@ function ctest(folder) {
   });
 }
 
-function runVitest(name, args) {
+function runVitest(name, args, env) {
   const report = join(results, "vitest.json");
   rmSync(report, { force: true });
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  step(name, [node, vitest, "run", ...args, ...reporters], () => {
-    const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
-    return { passed: numPassedTests, failed: numFailedTests };
-  });
+  step(
+    name,
+    [node, vitest, "run", ...args, ...reporters],
+    () => {
+      const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+      return { passed: numPassedTests, failed: numFailedTests };
+    },
+    env,
+  );
+}
+
+/** Node itself is not sanitized, so the runtime comes before it, and what Node leaks does not count. */
+function sanitized() {
+  const compiler = process.env.CXX ?? "g++";
+  const { stdout } = spawnSync(compiler, ["-print-file-name=libasan.so"], { encoding: "utf8" });
+  return {
+    INHOUSE_PREBUILD: join(root, "build-asan-addon"),
+    LD_PRELOAD: stdout.trim(),
+    ASAN_OPTIONS: `${process.env.ASAN_OPTIONS ?? ""}:detect_leaks=0`,
+  };
 }
 
 function build() {
@@ -99,6 +122,10 @@ if (options.preset !== undefined) {
     step(`configure ${folder}`, ["cmake", "--preset", options.preset, ...compiler]) &&
     step(`build ${folder}`, ["cmake", "--build", folder, "--parallel", jobs]);
   if (built) ctest(folder);
+} else if (options["sanitized-addon"]) {
+  if (step("native build", [node, "scripts/build-native.mjs", "--sanitize"])) {
+    runVitest("hostile files, sanitized", ["test/hostile.test.ts"], sanitized());
+  }
 } else if (options.models) {
   if (build() && step("models", [node, "scripts/fetch-models.mjs", "--all"])) {
     runVitest("tests of the larger models", ["--config", "vitest.models.config.mts"]);

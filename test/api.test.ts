@@ -3,7 +3,14 @@ import { basename } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { type Delta, InhouseError, loadModel, type Model, readHeader } from "../lib/index.js";
+import {
+  type Delta,
+  InhouseError,
+  loadModel,
+  type LoadProgress,
+  type Model,
+  readHeader,
+} from "../lib/index.js";
 import { device, modelPath, smollm2 } from "./support/models.js";
 
 const file = modelPath(smollm2);
@@ -15,6 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => model.dispose());
 
+const isLast = ({ loaded, total }: LoadProgress): boolean => loaded === total;
 const greedy = { temperature: 0, maxTokens: 8 } as const;
 
 describe("loading", () => {
@@ -38,6 +46,14 @@ describe("loading", () => {
     expect(model.info.memory.activations).toBeGreaterThan(0);
     expect(model.info.deviceDescription).toContain(model.info.device);
     expect(Object.isFrozen(model.info)).toBe(true);
+    expect(() => {
+      // @ts-expect-error: read-only for the compiler too.
+      model.info.memory.kv = 0;
+    }).toThrow(TypeError);
+    expect(() => {
+      // @ts-expect-error: read-only for the compiler too.
+      model.info.contextLength = 0;
+    }).toThrow(TypeError);
   });
 
   it("takes file URLs, as objects and as text, and reports progress that ends full", async () => {
@@ -59,6 +75,35 @@ describe("loading", () => {
     };
     await expect(loadModel(file, { device, onProgress })).rejects.toBe(mine);
     await expect(model.complete("One, two,", greedy).text()).resolves.not.toBe("");
+  });
+
+  it("rejects with what onProgress rejects with, at the first call and at the last", async () => {
+    const mine = new Error("mine");
+    for (const fails of [({ loaded }: LoadProgress) => loaded === 0, isLast]) {
+      const onProgress = async (now: LoadProgress): Promise<void> => {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (fails(now)) throw mine;
+      };
+      await expect(loadModel(file, { device, contextLength: 64, onProgress })).rejects.toBe(mine);
+    }
+  });
+
+  it("resolves after what onProgress returned, and rejects at once where it never settles", async () => {
+    let told = false;
+    const later = async (now: LoadProgress): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      if (isLast(now)) told = true;
+    };
+    const other = await loadModel(file, { device, contextLength: 64, onProgress: later });
+    expect(told).toBe(true);
+    await other.dispose();
+    const control = new AbortController();
+    const never = (now: LoadProgress): Promise<void> => {
+      if (isLast(now)) setTimeout(() => control.abort("enough"), 20);
+      return new Promise(() => undefined);
+    };
+    const options = { device, contextLength: 64, signal: control.signal, onProgress: never };
+    await expect(loadModel(file, options)).rejects.toBe("enough");
   });
 
   it("names the caller's line and the file in errors", async () => {
@@ -120,6 +165,17 @@ describe("generating", () => {
     expect(timings.promptTokensPerSecond).toBeGreaterThan(0);
   });
 
+  it("gives methods that need not be called on it, and that tests may replace", async () => {
+    const { chat, complete, evaluate } = model;
+    expect(await chat(question, greedy).text()).toBe(await model.chat(question, greedy).text());
+    expect((await complete([1, 2], greedy).result()).tokens).toHaveLength(8);
+    expect((await evaluate([1, 2])).logprobs).toHaveLength(1);
+    expect(Object.keys(model)).toEqual(["info"]);
+    model.complete = () => chat(question, greedy);
+    expect((await model.complete("").result()).promptTokens.length).toBeGreaterThan(20);
+    model.complete = complete;
+  });
+
   it("continues texts and token ids alike", async () => {
     const text = "The capital of France is";
     const [first, second, third] = await Promise.all([
@@ -165,7 +221,15 @@ describe("generating", () => {
     expect(atToken.finishReason).toBe("stop");
     expect(atToken.stopSequence).toBeUndefined();
     expect(atToken.tokens).toEqual(plain.tokens.slice(0, plain.tokens.indexOf(token)));
+    const lists = [Int32Array.of(token), new Set([token]), [token].values(), { length: 1, 0: token }];
+    for (const stopTokens of lists) {
+      const same = await model.complete(text, { ...greedy, maxTokens: 12, stopTokens }).result();
+      expect(same.tokens).toEqual(atToken.tokens);
+    }
     const end = model.tokenizer.tokenId("<|im_end|>")!;
+    const named = { ...greedy, logitBias: { [end]: 1e6 }, ignoreStopTokens: true };
+    const { stopTokenIds } = model.tokenizer;
+    expect((await model.complete(text, { ...named, stopTokens: stopTokenIds }).result()).tokens).toEqual([]);
     const forced = { ...greedy, maxTokens: 2, logitBias: { [end]: 1e6 } };
     expect(await model.complete(text, forced).result()).toMatchObject({ finishReason: "stop", text: "" });
     const through = await model.complete(text, { ...forced, ignoreStopTokens: true }).result();
@@ -210,6 +274,24 @@ describe("generating", () => {
     expect(result.timings.timeToFirstTokenMs).toBe(0);
   });
 
+  it("uses options of a class, inherited ones and getters, each read once", async () => {
+    let read = 0;
+    class Settings {
+      temperature = 0;
+      get maxTokens(): number {
+        return ++read;
+      }
+      describe(): string {
+        return "no option";
+      }
+    }
+    class Mine extends Settings {}
+    expect((await model.complete("One, two,", new Mine()).result()).tokens).toHaveLength(1);
+    expect(read).toBe(1);
+    Object.defineProperty(Mine.prototype, "maxTokens", { value: -1 });
+    expect(() => model.complete("One, two,", new Mine())).toThrow(/'maxTokens' is -1/);
+  });
+
   it("uses a template and variables given with the call", async () => {
     const template = "{{ messages[0].content }}{{ word }}";
     const messages = [{ role: "user", content: "The capital of " }];
@@ -234,6 +316,7 @@ describe("generating", () => {
       expect.objectContaining({ code: "ERR_INHOUSE_INVALID_ARGUMENT" }),
     );
     await answer.result();
+    expect(() => answer.textStream()).toThrow(/has ended and has had its one reader .* result\(\)/);
   });
 });
 

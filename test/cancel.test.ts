@@ -1,5 +1,6 @@
 // Ending things early: loops left, generations cancelled, signals aborted, models disposed of.
 import { AsyncLocalStorage } from "node:async_hooks";
+import { getEventListeners } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { loadModel, type Model } from "../lib/index.js";
@@ -39,6 +40,15 @@ describe("cancelling", () => {
     generation.cancel();
     const result = await generation.result();
     expect(result).toMatchObject({ finishReason: "cancelled", text: "", tokens: [] });
+    const { usage, timings, promptTokens } = result;
+    expect(promptTokens).toEqual(long);
+    expect(usage).toEqual({ promptTokens: long.length, completionTokens: 0 });
+    // Speeds are those of the tokens computed: whole steps of 32.
+    const computed = (timings.promptTokensPerSecond * timings.promptMs) / 1000;
+    expect(computed).toBeGreaterThanOrEqual(0);
+    expect(computed).toBeLessThan(long.length);
+    expect(Math.abs(computed / 32 - Math.round(computed / 32))).toBeLessThan(1e-6);
+    expect(timings.decodeTokensPerSecond).toBe(0);
     for await (const _ of generation) expect.unreachable();
   });
 
@@ -92,6 +102,34 @@ describe("cancelling", () => {
 
 describe("aborting", () => {
   const reason = new Error("enough");
+
+  it("waits for one signal with one listener, which goes with the last that needs it", async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): unknown => warnings.push(warning);
+    process.on("warning", warned);
+    const { signal } = new AbortController();
+    const work = [
+      ...Array.from({ length: 12 }, () => model.complete([100], { ...short, signal }).result()),
+      model.evaluate([100, 101], { signal }),
+      loadModel(file, { device, contextLength: 64, signal }).then((other) => other.dispose()),
+    ];
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    await Promise.all(work);
+    expect(getEventListeners(signal, "abort")).toHaveLength(0);
+    await model.complete([100], { ...short, signal }).result();
+    expect(getEventListeners(signal, "abort")).toHaveLength(0);
+    process.off("warning", warned);
+    expect(warnings).toEqual([]);
+  });
+
+  it("ends all that wait for one signal", async () => {
+    const control = new AbortController();
+    const generate = () => model.complete([100], { ...endless, signal: control.signal }).result();
+    const all = [generate(), generate(), model.evaluate(long, { signal: control.signal }), generate()];
+    control.abort(reason);
+    for (const end of await Promise.allSettled(all)) expect(end).toEqual({ status: "rejected", reason });
+    expect(getEventListeners(control.signal, "abort")).toHaveLength(0);
+  });
 
   it("rejects a load at any time with the signal's reason", async () => {
     await expect(loadModel(file, { device, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
@@ -148,7 +186,10 @@ describe("disposing", () => {
     for (const generation of [...running, encoding]) {
       expect((await generation.result()).finishReason).toBe("cancelled");
     }
-    expect((await running[0].result()).usage.promptTokens).toBe(long.length);
+    const inPrompt = await running[0].result();
+    expect(inPrompt.usage.promptTokens).toBe(long.length);
+    expect(inPrompt.timings.queueMs + inPrompt.timings.promptMs).toBeGreaterThan(40);
+    expect((await encoding.result()).timings.queueMs).toBeGreaterThan(40);
     const { tokens, usage } = await running[1].result();
     expect(usage).toEqual({ promptTokens: 2, completionTokens: tokens.length });
     const disposed = expect.objectContaining({ code: "ERR_INHOUSE_DISPOSED" });

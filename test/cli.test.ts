@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
 import {
   closeSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -14,6 +15,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { BenchResult } from "../lib/cli/commands/bench.ts";
+import { tinyModel, writeGguf } from "./support/gguf-writer.ts";
 import { device, modelPath, smollm2 } from "./support/models.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -94,11 +96,18 @@ describe("help and usage", () => {
     }
   });
 
-  test("docs/cli.md has every flag", async () => {
-    const docs = readFileSync(join(root, "docs/cli.md"), "utf8");
+  test("docs/cli.md has every flag, and says of it what help says", async () => {
+    const plain = (text: string) => text.replaceAll("\\", "").replace(/\s+/g, " ");
+    const docs = plain(readFileSync(join(root, "docs/cli.md"), "utf8"));
     for (const name of ["run", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
       const { stdout } = await inhouse(...name.split(" "), "--help");
-      for (const [, flag] of stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)) expect(docs).toContain(flag);
+      const rows = stdout.matchAll(
+        /^ {2}((?:-\w, )?--[\w-]+(?: [A-Z]\S*)?)(?: …)?\s+(\S.*(?:\n {4,}.*)*)\.$/gm,
+      );
+      for (const [, flag, text] of rows) {
+        expect(docs).toContain(`\`${flag}\``);
+        expect(docs).toContain(plain(text));
+      }
     }
   });
 
@@ -124,11 +133,31 @@ describe("help and usage", () => {
     ["bias", ["run", model, "x", "--logit-bias", "5"], "--logit-bias"],
     ["system and raw", ["run", model, "x", "--raw", "--system", "y"], "--system"],
     ["nothing to evaluate", ["eval", "perplexity", model], "--file or --tokens"],
+    [
+      "a window that scores nothing",
+      ["eval", "perplexity", model, "--file", "a", "--context", "2"],
+      "from 3",
+    ],
+    ["half a command", ["eval"], "expected inhouse eval perplexity MODEL"],
+    ["help of no command", ["help", "rum"], "did you mean run?"],
+    ["a flag as a value", ["run", model, "x", "--threads", "--raw"], "--threads: expected a value"],
+    ["an empty stop text", ["run", model, "x", "--stop", ""], "--stop is [ '' ]"],
+    ["a token beyond the vocabulary", ["run", model, "x", "--stop-token", "99999"], "--stop-token has 99999"],
+    ["an endless template", ["run", model, "x", "--template", "/dev/zero"], "longer than 100 MB"],
     ["both to evaluate", ["eval", "perplexity", model, "--file", "a", "--tokens", "b"], "--file or --tokens"],
   ];
   test.each(wrong)("%s: exit code 2", async (_, args, text) => {
     const { code, stdout, stderr } = await inhouse(...args);
     expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(text)]);
+    expect(stderr).toMatch(/^inhouse: .*\n$/);
+  });
+
+  test("half a command has help", async () => {
+    for (const args of [
+      ["eval", "--help"],
+      ["help", "eval"],
+    ])
+      expect((await inhouse(...args)).stdout).toContain("Usage: inhouse eval perplexity MODEL");
   });
 
   test("what fails has exit code 1 and its error code", async () => {
@@ -140,12 +169,46 @@ describe("help and usage", () => {
     const other = await inhouse("inspect", join(root, "package.json"));
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining("ERR_INHOUSE_GGUF_MAGIC")]);
     expect((await inhouse("pull", "no-such-model")).code).toBe(1);
-    expect((await inhouse("eval", "perplexity", model, "--file", join(folder, "none"))).code).toBe(1);
+  });
+
+  test("files that cannot be read, in the command line's words", async () => {
+    const none = join(folder, "none");
+    const ids = join(folder, "two.json");
+    writeFileSync(ids, "[1, 2]");
+    for (const [args, message] of [
+      [["inspect", folder], "is a directory; expected a regular file (ERR_INHOUSE_FILE_READ)"],
+      [["inspect", "/dev/null"], "is a device; expected a regular file (ERR_INHOUSE_FILE_READ)"],
+      [
+        ["run", model, "x", "--template", none],
+        "none: no such file or directory (ERR_INHOUSE_FILE_NOT_FOUND)",
+      ],
+      [["run", model, "x", "--template", folder], "illegal operation on a directory (ERR_INHOUSE_FILE_READ)"],
+      [["eval", "perplexity", model, "--file", none], `--file: ${none}: no such file`],
+      [
+        ["eval", "perplexity", model, "--tokens", ids, "--logprobs", join(none, "x")],
+        "no such file or directory",
+      ],
+      [["run", model, "x", "--context", "4"], "larger --context (ERR_INHOUSE_CONTEXT_OVERFLOW)"],
+    ] as const) {
+      const { code, stdout, stderr } = await inhouse(...args);
+      expect([code, stdout, stderr]).toEqual([1, "", expect.stringContaining(message)]);
+      expect(stderr).toMatch(/^inhouse: .*\n$/);
+      expect(stderr).not.toContain("ENO");
+    }
   });
 
   test("the store", async () => {
     expect(await inhouse("list", "--json")).toMatchObject({ code: 0, stdout: "[]\n" });
-    expect((await inhouse("rm", "smollm2:135m")).code).toBe(1);
+    expect(await inhouse("rm", "smollm2:135m")).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^inhouse: no model in the store is called .* \(the store is empty\)/),
+    });
+    const store = join(folder, "cache", "models");
+    mkdirSync(store, { recursive: true });
+    writeFileSync(join(store, "odd.gguf"), "x");
+    expect((await inhouse("list")).stdout).toMatch(/^odd +1 B +not a GGUF file/);
+    expect((await inhouse("run", "odd", "x")).stderr).toContain("ERR_INHOUSE_GGUF_MAGIC");
+    expect((await inhouse("rm", "odd")).code).toBe(0);
   });
 });
 
@@ -210,6 +273,27 @@ describe("run", () => {
       code: 2,
       stderr: expect.stringContaining("stdin"),
     });
+    const endless = start(["run", ...args], { stdio: [openSync("/dev/zero", "r"), "pipe", "pipe"] });
+    expect(await end(endless)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^inhouse: stdin: .*\n$/),
+    });
+  });
+
+  test("an answer that was cut says so, unless it is to be quiet", async () => {
+    const cut = await inhouse("run", model, "Tell me a story", "--max-tokens", "3", ...onDevice);
+    expect(cut.stderr).toMatch(/^\(cut at --max-tokens 3\)\nprompt /);
+    const full = await inhouse("run", model, "Tell me a story", "--context", "40", ...onDevice);
+    expect(full.stderr).toContain("(cut: the context of 40 tokens is full; --context N");
+    const whole = await inhouse("run", model, "What is the capital of France?", ...greedy);
+    expect(whole.stderr).not.toContain("cut");
+  });
+
+  test("a model without a chat template continues texts alone", async () => {
+    const base = writeGguf(join(folder, "base.gguf"), tinyModel());
+    const refused = await inhouse("run", base, "hello");
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringMatching(/--raw .*--template FILE/)]);
+    expect((await inhouse("run", base, "hello", "--raw", "--max-tokens", "2")).code).toBe(0);
   });
 
   test("the same seed gives the same text", async () => {
@@ -277,6 +361,15 @@ describe("interruptions", () => {
     expect(stderr).toContain("cancelled");
   });
 
+  test("SIGTERM ends an answer as cleanly, with 143", async () => {
+    const child = start(long);
+    const ended = end(child);
+    await first(child.stdout);
+    child.kill("SIGTERM");
+    const { code, stdout, stderr } = await ended;
+    expect([code, stdout.endsWith("\n"), stderr]).toEqual([143, true, expect.stringContaining("cancelled")]);
+  });
+
   test("Ctrl-C with --json still prints the document", async () => {
     const child = start([...long, "--json"]);
     const ended = end(child);
@@ -326,7 +419,10 @@ describe("interruptions", () => {
 describe.skipIf(process.platform === "win32")("a conversation on a terminal", () => {
   const python = join(root, "test/support/terminal.py");
   function converse(steps: [string, string][], ...args: string[]): Promise<Ended> {
-    const command = [process.execPath, program, "run", model, "--temperature", "0", ...onDevice, ...args];
+    return converseWith(model, steps, ...args);
+  }
+  function converseWith(path: string, steps: [string, string][], ...args: string[]): Promise<Ended> {
+    const command = [process.execPath, program, "run", path, "--temperature", "0", ...onDevice, ...args];
     return end(
       spawn("python3", [python, JSON.stringify(steps), ...command], { stdio: ["ignore", "pipe", "pipe"] }),
     );
@@ -358,6 +454,38 @@ describe.skipIf(process.platform === "win32")("a conversation on a terminal", ()
       "--ignore-stop-tokens",
     );
     expect([code, stdout]).toEqual([0, expect.stringContaining("(cancelled)")]);
+  });
+
+  test("Ctrl-C keeps a line that was typed meanwhile from being sent", async () => {
+    const steps: [string, string][] = [
+      ["> ", "Who are you?\r"],
+      ["I", "What is the capital of France?\r"],
+      ["France?", "half\x03"],
+      ["(cancelled)", ""],
+      ["> ", ""],
+      ["half", "\x03"],
+      ["> ", "/exit\r"],
+    ];
+    // Were it sent, its answer would go on, and no prompt would come.
+    expect((await converse(steps, "--ignore-stop-tokens")).code).toBe(0);
+  });
+
+  test("an answer that was cut says so", async () => {
+    const steps: [string, string][] = [
+      ["> ", "Tell me a story\r"],
+      ["(cut at --max-tokens 3)", ""],
+      ["> ", "/exit\r"],
+    ];
+    expect((await converse(steps, "--max-tokens", "3")).code).toBe(0);
+  });
+
+  test("what cannot hold a conversation is refused before it begins, once", async () => {
+    const base = writeGguf(join(folder, "base.gguf"), tinyModel());
+    for (const args of [[base], [model, "--override", "tokenizer.chat_template="]] as const) {
+      const { code, stdout } = await converseWith(args[0], [["> ", "hello\r"]], ...args.slice(1));
+      expect([code, stdout.match(/--raw/g)]).toEqual([1, ["--raw"]]);
+      expect(stdout).not.toContain("> ");
+    }
   });
 
   test("a second Ctrl-C at the prompt ends with 130", async () => {

@@ -1,5 +1,6 @@
 // The codes of the core, of TypeScript and of the documentation are the same, in the same order.
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
@@ -67,5 +68,17 @@ it("says what was looked for and what to do where the addon is missing", () => {
     return undefined;
   })();
   expect(error?.code).toBe("ERR_INHOUSE_NATIVE_LOAD");
-  expect(error?.message).toMatch(/looked for build\/Release.*prebuilds\/.* npm install inhouse/);
+  expect(error?.message).toMatch(/looked for build\/Release.*prebuilds\/.* no platform; .*npm run build/);
+  if (process.platform === "linux") expect(error?.message).toMatch(/linux-\w+ \((glibc [\d.]+|musl)\), Node/);
+});
+
+it("names the prebuilds there are where this platform's is missing", () => {
+  const folder = mkdtempSync(join(tmpdir(), "inhouse-"));
+  writeFileSync(join(folder, "package.json"), '{ "name": "inhouse" }');
+  for (const name of ["plan9-mips", "plan9-x64"])
+    mkdirSync(join(folder, "prebuilds", name), { recursive: true });
+  expect(() => load(folder)).toThrow(
+    /has prebuilds for plan9-mips, plan9-x64; elsewhere, build it from source/,
+  );
+  rmSync(folder, { recursive: true });
 });

@@ -1,6 +1,6 @@
 // Files that lie, through the whole library: each is refused with a documented code and a message that names what is
 // wrong, and the process goes on serving. The header alone has more cases in C++ (test/native/gguf_hostile_test.cpp).
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -186,6 +186,28 @@ describe("a model with damaged weights", () => {
     expect(InhouseError.is(failure, "ERR_INHOUSE_NUMERIC")).toBe(true);
     expect((failure as Error).stack).toContain("hostile.test.ts");
     await damaged.dispose();
+  });
+
+  it.each([true, false])("fails where its file is overwritten and mapped: %s", async (mapped) => {
+    const file = writeGguf(path(), tinyModel());
+    const loaded = await loadModel(file, { device, repack: !mapped });
+    const { size } = statSync(file);
+    writeFileSync(file, Buffer.alloc(size, 0x7f), { flag: "r+" });
+    utimesSync(file, new Date(), new Date(Date.now() + 1000)); // whatever the clock of the file system
+    const end = loaded.complete("abc", { maxTokens: 2, ignoreStopTokens: true }).result();
+    if (!mapped) expect((await end).tokens).toHaveLength(2);
+    else await expect(end).rejects.toMatchObject({ code: "ERR_INHOUSE_FILE_CHANGED" });
+    await loaded.dispose();
+  });
+
+  it("goes on where another file takes its file's name", async () => {
+    const file = writeGguf(path(), tinyModel());
+    const loaded = await loadModel(file, { device, repack: false });
+    writeFileSync(`${file}.new`, "another");
+    renameSync(`${file}.new`, file);
+    const { tokens } = await loaded.complete("abc", { maxTokens: 2, ignoreStopTokens: true }).result();
+    expect(tokens).toHaveLength(2);
+    await loaded.dispose();
   });
 
   it("goes on, or says so, when its mapped file shrinks", async () => {

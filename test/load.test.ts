@@ -13,7 +13,7 @@ const residentMegabytes = (): number => process.memoryUsage.rss() / 2 ** 20;
 it("frees the weights at once where the engine cannot be made", async () => {
   const resolved = resolveLoad(file, { device, contextLength: 64 });
   const contradiction = { ...resolved, engine: { ...resolved.engine, maxConcurrent: 16, maxBatchTokens: 4 } };
-  const failed = () => load(contradiction, new CallSite(load), undefined, undefined);
+  const failed = () => load(contradiction, new CallSite(load));
   await expect(failed()).rejects.toMatchObject({ code: "ERR_INHOUSE_INVALID_ARGUMENT" });
   const before = residentMegabytes();
   for (let i = 0; i < 6; i++) await expect(failed()).rejects.toThrow(/maxBatchTokens/);

@@ -33,6 +33,7 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["an empty path", "", {}, /expected a path .* not empty/],
   ["a zero byte in the path", "a\0b", {}, /without zero bytes/],
   ["a web URL", new URL("http://localhost/a"), {}, /expected a path or a file URL/],
+  ["the text of a web URL", "https://host/a.gguf", {}, /path or a file URL: .* fetched first.* inhouse pull/],
   ["a broken file URL", "file://host/%00", {}, /file/],
   ["options that are null", file, null, /options are null; expected an object/],
   ["options that are a list", file, [], /options are \[\]; expected an object/],
@@ -69,7 +70,17 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["an infinite override", file, { overrides: { a: Infinity } }, /a is Infinity/],
   ["an unknown kvType", file, { kvType: "q4_0" }, /'kvType' is 'q4_0'; expected "f32", "f16", "q8_0"/],
   ["an unknown kvType.k", file, { kvType: { k: "f8" } }, /'kvType'/],
-  ["an unknown part of kvType", file, { kvType: { q: "f16" } }, /'kvType'/],
+  ["an unknown part of kvType", file, { kvType: { k: "f16", q: "f16" } }, /'kvType'/],
+  ["a kvType of nothing", file, { kvType: {} }, /'kvType' is {}; .* for k, for v or for both/],
+  ["an empty instructionSet", file, { instructionSet: "" }, /'instructionSet' is ''; expected .* not empty/],
+  ["an unknown option on a prototype", file, Object.create({ gpu: true }), /unknown option 'gpu'/],
+  ["an option on a prototype", file, Object.create({ maxQueue: -1 }), /'maxQueue' is -1/],
+  [
+    "a Map of overrides",
+    file,
+    { overrides: new Map([["a", 1]]) },
+    /'overrides' is Map.*; expected an object/,
+  ],
   ["maxConcurrent 0", file, { maxConcurrent: 0 }, /'maxConcurrent' is 0/],
   ["maxQueue -1", file, { maxQueue: -1 }, /'maxQueue' is -1/],
   ["maxBatchTokens 0", file, { maxBatchTokens: 0 }, /'maxBatchTokens' is 0/],
@@ -174,6 +185,20 @@ describe("generating refuses at the call", () => {
     },
   );
 
+  it("an empty prompt without BOS, and one that is neither text nor a list", () => {
+    expect(() => model.complete("")).toThrow(
+      /^complete: the prompt is ''; expected a text that is not empty/,
+    );
+    expect(() => model.complete(undefined as never)).toThrow(
+      /^complete: the prompt is undefined; expected a text or a list of token ids/,
+    );
+  });
+
+  it("nothing where BOS makes up for an empty prompt", async () => {
+    const { promptTokens } = await model.complete("", { addSpecialTokens: true, maxTokens: 0 }).result();
+    expect(promptTokens).toEqual([model.tokenizer.bosTokenId]);
+  });
+
   it.each([[undefined], ["Hello"], [[]], [[null]], [[{ content: "x" }]], [[{ role: "user", content: 5 }]]])(
     "the messages %j",
     (messages) => {
@@ -187,7 +212,13 @@ describe("generating refuses at the call", () => {
     expect(chat("{% if %}")).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_INVALID" }));
     const endless = "{% for i in range(1000000000) %}{{ i }}{% endfor %}";
     expect(chat(endless)).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_LIMIT" }));
-    expect(chat("")).toThrow(/complete\(\)/);
+    expect(chat("{{")).toThrow(
+      /^chat: option 'template' cannot be parsed: line 1, column 3: the template ends/,
+    );
+    for (const empty of ["", " \n", 5]) {
+      expect(chat(empty as string)).toThrow(/^chat: option 'template' is .*; expected a Jinja template/);
+      expect(chat(empty as string)).toThrow(expect.objectContaining({ code: invalid }));
+    }
   });
 
   it("wrong arguments of evaluate, as a rejection", async () => {

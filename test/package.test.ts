@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 
 interface Lock {
@@ -78,6 +80,26 @@ describe("the package", () => {
     const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
     expect([run.stderr, run.stdout]).toEqual(["", "true smollm2:135m true\n"]);
     expect(readFileSync("dist/hub/index.d.mts", "utf8")).toContain("./index.js");
+  });
+
+  it("works from its tarball, without a build folder", () => {
+    const folder = mkdtempSync(join(tmpdir(), "inhouse-pack-"));
+    const run = (command: string, ...args: string[]) =>
+      spawnSync(command, args, { cwd: folder, encoding: "utf8", shell: process.platform === "win32" });
+    try {
+      expect(run("npm", "pack", resolve("."), "--pack-destination", folder).stderr).not.toContain(
+        "npm error",
+      );
+      const [tarball] = readdirSync(folder);
+      expect(run("tar", "-xzf", tarball).status).toBe(0);
+      mkdirSync(join(folder, "package/node_modules/@huggingface"), { recursive: true });
+      for (const name of Object.keys(manifest.dependencies))
+        symlinkSync(resolve("node_modules", name), join(folder, "package/node_modules", name), "junction");
+      const inspect = run(process.execPath, "package/dist/cli/main.js", "inspect", resolve("package.json"));
+      expect(inspect.stderr).toContain("ERR_INHOUSE_GGUF_MAGIC"); // the addon's own words
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it("runs nothing when it is installed", () => {

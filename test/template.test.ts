@@ -9,7 +9,7 @@ import { compareFileWithGolden, compareWithGolden, templateNames } from "./suppo
 
 const read = (path: string) => readFileSync(new URL(path, import.meta.url), "utf8");
 const user = (content: string) => [{ role: "user", content }];
-const render = (source: string, options = {}) => new ChatTemplate(source).render(user("hi"), options);
+const render = (source: string, options = {}) => new ChatTemplate(source).render(user("hi"), options).text;
 
 /** The code and message of what `task` throws. */
 function failure(task: () => unknown): { code: string; message: string } {
@@ -36,7 +36,7 @@ describe("what a template can use", () => {
       eosToken: "<e>",
     });
     const messages = [{ role: "user", content: "", x: { y: 5 } }];
-    expect(template.render(messages, { variables: { mood: "fine" } })).toBe("<b>fine5<e>");
+    expect(template.render(messages, { variables: { mood: "fine" } }).text).toBe("<b>fine5<e>");
     expect(render("{{ add_generation_prompt }}{{ messages is defined }}{{ tools is defined }}")).toBe(
       "TrueTrueFalse",
     );
@@ -81,10 +81,39 @@ describe("refusals", () => {
     }
   });
 
+  test("a broken template's line and column", () => {
+    const table: [source: string, message: string][] = [
+      ["{{", "line 1, column 3: the template ends within a tag or block"],
+      ["a\n{% if x %}b", "line 2, column 12: the template ends"],
+      ["a\n{# b", "line 2, column 5: the template ends"],
+      ["a\n{{ 'b }}\n", "line 3, column 1: the template ends"],
+      ["a\n  {% if %}b{% endif %}", "line 2, column 9: Unexpected token: CloseStatement"],
+      ["a\n{{ b ? c }}", "line 2, column 6: Unexpected character: ?"],
+      ["{{ 'a\\'b' }}\n\n{% unless a %}", "line 3, column 4: Unknown statement type: unless"],
+      ["{% for a of b %}{% endfor %}", "line 1, column 10: Expected `in`"],
+    ];
+    for (const [source, message] of table) {
+      expect(failure(() => render(source)).message).toContain(
+        `the chat template cannot be parsed: ${message}`,
+      );
+    }
+  });
+
   test("messages of the wrong shape", () => {
     const template = new ChatTemplate("{{ messages | length }}");
     const cyclic: Record<string, unknown> = { role: "user", content: "x" };
     cyclic.self = cyclic;
+    const raise = (): never => {
+      throw new Error("boom");
+    };
+    const unreadable = (key: string): object =>
+      Object.defineProperty({ ...user("x")[0] }, key, { enumerable: true, get: raise });
+    class Inherited {
+      role = "user";
+      get content(): string {
+        return "x";
+      }
+    }
     const table: [unknown, string][] = [
       [undefined, "messages: expected an array"],
       ["hello", "messages: expected an array"],
@@ -102,12 +131,20 @@ describe("refusals", () => {
       [[{ role: "user", content: "", x: NaN }], "messages[0].x: expected a finite number"],
       [[{ role: "user", content: "", x: 1n }], "messages[0].x: expected plain data"],
       [[cyclic], "nested deeper than"],
+      [new Array(1), "messages[0]: expected an object { role, content }, got undefined"],
+      [[, ...user("a")], "messages[0]: expected an object"],
+      [[Object.create({ role: "user", content: "x" })], "messages[0].role: expected a string, got undefined"],
+      [[new Inherited()], "messages[0].content: expected a string, got undefined"],
+      [[unreadable("content")], "messages[0].content: cannot be read: boom"],
+      [[{ ...user("x")[0], x: { toJSON: raise } }], "messages[0].x: cannot be read: boom"],
+      [[{ ...user("x")[0], x: [, 1] }], "messages[0].x[0]: expected plain data"],
+      [[new Proxy({}, { ownKeys: raise })], "messages[0]: cannot be read: boom"],
     ];
     for (const [messages, text] of table) {
       const { code, message } = failure(() => template.render(messages));
       expect([code, message]).toEqual(["ERR_INHOUSE_INVALID_ARGUMENT", expect.stringContaining(text)]);
     }
-    expect(template.render([{ role: "assistant", content: null, tool_calls: [] }])).toBe("1");
+    expect(template.render([{ role: "assistant", content: null, tool_calls: [] }]).text).toBe("1");
     expect(failure(() => template.render(user("x"), { variables: { f: () => 1 } })).message).toContain(
       "templateVariables.f",
     );
@@ -166,7 +203,7 @@ describe("hostile templates", () => {
     const huge = Array.from({ length: 10_000 }, () => ({ role: "user", content: "" }));
     for (let i = 0; i < 2; ++i) {
       expect(failure(() => template.render(huge)).code).toBe("ERR_INHOUSE_TEMPLATE_LIMIT");
-      expect(template.render(user("hi"))).toBe("hi");
+      expect(template.render(user("hi")).text).toBe("hi");
     }
   });
 
@@ -174,7 +211,7 @@ describe("hostile templates", () => {
     const template = new ChatTemplate(read("data/templates/tools-xml.jinja"));
     const turn = (i: number) => ({ role: i % 2 ? "assistant" : "user", content: "word ".repeat(200) });
     const long = Array.from({ length: 2001 }, (_, i) => turn(i));
-    expect(template.render(long).length).toBeGreaterThan(2_000_000);
-    expect(template.render(user("x".repeat(5_000_000))).length).toBeGreaterThan(5_000_000);
+    expect(template.render(long).text.length).toBeGreaterThan(2_000_000);
+    expect(template.render(user("x".repeat(5_000_000))).text.length).toBeGreaterThan(5_000_000);
   });
 });

@@ -69,8 +69,12 @@ describe("special tokens", () => {
     const tokenizer = await createTokenizer({ ...data, eotTokenId: 7 });
     // </s> is a HTML tag here, and <|end|> ends a channel only.
     expect([...tokenizer.stopTokenIds].map((id) => tokenizer.tokenText(id))).toEqual([
-      tokenizer.tokenText(7), "<end_of_turn>", "<|return|>", "<|call|>", "<eos>",
-    ]); // prettier-ignore
+      tokenizer.tokenText(7),
+      "<end_of_turn>",
+      "<|return|>",
+      "<|call|>",
+      "<eos>",
+    ]);
   });
 });
 
@@ -137,16 +141,59 @@ describe("text", () => {
     const tokenizer = await chat();
     const error = {
       code: "ERR_INHOUSE_INVALID_ARGUMENT",
-      message: expect.stringMatching(/^text: .*expected a string/),
+      message: expect.stringMatching(/^encode(Async)?: the text is .*; expected a string/),
     };
     expect(() => tokenizer.encode(text as string)).toThrow(expect.objectContaining(error));
     await expect(tokenizer.encodeAsync(text as string)).rejects.toThrow(expect.objectContaining(error));
   });
 
-  test("options of another type are refused", async () => {
+  test("wrong arguments are refused", async () => {
     const tokenizer = await chat();
-    expect(() => tokenizer.encode("a", { special: 1 as unknown as boolean })).toThrow(
-      /special: number; expected a boolean/,
+    const ranges = /^encode: option 'special' is .*; expected true, false, or a list of ranges/;
+    const table: [
+      method: "encode" | "decode" | "detokenizer" | "tokenId" | "tokenText",
+      unknown[],
+      RegExp,
+    ][] = [
+      ["encode", ["a", null], /^encode: options are null; expected an object/],
+      ["encode", ["a", { addbos: true }], /^encode: unknown option 'addbos'; did you mean 'addBos'/],
+      ["encode", ["a", { signal: AbortSignal.abort() }], /unknown option 'signal'/],
+      ["encode", ["a", { addBos: 1 }], /^encode: option 'addBos' is 1; expected true or false/],
+      ["encode", ["a", { special: 1 }], ranges],
+      ["encode", ["a", { special: [1, 2] }], ranges],
+      ["encode", ["a", { special: [[0]] }], ranges],
+      ["encode", ["a", { special: [[0.5, 1]] }], ranges],
+      ["encode", ["a", { special: [[1, 0]] }], ranges],
+      [
+        "encode",
+        [
+          "ab",
+          {
+            special: [
+              [1, 2],
+              [0, 1],
+            ],
+          },
+        ],
+        ranges,
+      ],
+      ["encode", ["ab", { special: [[1, 3]] }], /ends at 3; expected at most 2, the text's length/],
+      ["decode", [undefined], /^decode: the tokens are undefined; expected a list of token ids/],
+      ["decode", ["12"], /^decode: the tokens are '12'/],
+      ["decode", [{ length: -1 }], /^decode: the tokens are/],
+      ["decode", [[1, "2"]], /^token id '2': expected an integer/],
+      ["decode", [[1], { specials: true }], /^decode: unknown option 'specials'; did you mean 'special'/],
+      ["detokenizer", [{ special: 1 }], /^detokenizer: option 'special' is 1; expected true or false/],
+      ["tokenId", [5], /^tokenId: the text is 5; expected a string/],
+      ["tokenText", [undefined], /^token id undefined: expected an integer/],
+    ];
+    for (const [method, given, message] of table) {
+      const call = (): unknown => (tokenizer[method] as (...all: unknown[]) => unknown)(...given);
+      expect(call, String(message)).toThrow(message);
+      expect(call).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_INVALID_ARGUMENT" }));
+    }
+    await expect(tokenizer.encodeAsync("a", { signal: 5 as never })).rejects.toThrow(
+      /^encodeAsync: option 'signal' is 5; expected an AbortSignal/,
     );
   });
 });
@@ -192,8 +239,15 @@ describe("merging", () => {
   test("SentencePiece: best score first, leftmost among equals; unused pieces are taken apart", async () => {
     const tokenizer = await createTokenizer({
       ...sentencePieceData([
-        ["▁", -9], ["a", -9], ["b", -9], ["ab", -1], ["ba", -1], ["aba", -3, 5], ["▁ab", -2], ["中", -9],
-      ]), // prettier-ignore
+        ["▁", -9],
+        ["a", -9],
+        ["b", -9],
+        ["ab", -1],
+        ["ba", -1],
+        ["aba", -3, 5],
+        ["▁ab", -2],
+        ["中", -9],
+      ]),
       addBos: false,
     });
     const texts = (text: string): string[] =>

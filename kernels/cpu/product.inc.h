@@ -247,6 +247,7 @@ struct Strip {
 };
 constexpr int kStripK = 256;
 constexpr int kStripSteps = kStripK / kStep;
+constexpr int64_t kChunkSteps = 2048 / kStep;
 
 template <PackedFormat f>
 inline void unpack_panel(const uint8_t* block, int steps, float multiplier, I table, uint8_t* codes,
@@ -378,7 +379,7 @@ void tiles(const Strip& strip, int panels, int steps, const QuantizedRows& x, in
 template <PackedFormat f>
 void many(const PackedMatrix& m, const QuantizedRows& x, int64_t rows, int64_t begin, int64_t end,
           const ProductOut& out, void* scratch) {
-  const int panels = int(end - begin);
+  constexpr int64_t columns = kStripPanels * kPanelRows;
   uint8_t* at = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);
   Strip strip;
   strip.codes = at;
@@ -388,23 +389,35 @@ void many(const PackedMatrix& m, const QuantizedRows& x, int64_t rows, int64_t b
   const I table = f.lookup ? load_table(m.lookup) : set1_i(0);
   constexpr int64_t block_steps = f.steps();
   const int64_t all_steps = m.blocks * block_steps;
-  for (int64_t s = 0; s < all_steps; s += kStripSteps) {
-    const int steps = int(all_steps - s < kStripSteps ? all_steps - s : kStripSteps);
-    for (int p = 0; p < panels; ++p)
-      unpack_panel<f>(m.panels + (begin + p) * m.panel_bytes + s / block_steps * f.block_bytes(), steps,
-                      m.multiplier, table, strip.codes + p * kStripSteps * 512,
-                      strip.scales + p * (kStripK / f.group) * kPanelRows,
-                      strip.minimums + p * (kStripK / f.group) * kPanelRows);
-    tiles<f.group, f.minimum, dot_bits(f)>(strip, panels, steps, x, rows, s * kStep, s == 0, sums);
+  const auto each_strip = [&](auto&& work) {
+    float* strip_sums = sums;
+    for (int64_t panel = begin; panel < end; panel += kStripPanels, strip_sums += rows * columns)
+      work(panel, int(end - panel < kStripPanels ? end - panel : kStripPanels), strip_sums);
+  };
+  for (int64_t chunk = 0; chunk < all_steps; chunk += kChunkSteps) {
+    const int64_t chunk_end = all_steps - chunk < kChunkSteps ? all_steps : chunk + kChunkSteps;
+    each_strip([&](int64_t panel, int panels, float* strip_sums) {
+      for (int64_t s = chunk; s < chunk_end; s += kStripSteps) {
+        const int steps = int(chunk_end - s < kStripSteps ? chunk_end - s : kStripSteps);
+        for (int p = 0; p < panels; ++p)
+          unpack_panel<f>(m.panels + (panel + p) * m.panel_bytes + s / block_steps * f.block_bytes(), steps,
+                          m.multiplier, table, strip.codes + p * kStripSteps * 512,
+                          strip.scales + p * (kStripK / f.group) * kPanelRows,
+                          strip.minimums + p * (kStripK / f.group) * kPanelRows);
+        tiles<f.group, f.minimum, dot_bits(f)>(strip, panels, steps, x, rows, s * kStep, s == 0, strip_sums);
+      }
+    });
   }
-  for (int64_t t = 0; t < rows; t += out.planes) {
-    const float* from = sums + t * kStripPanels * kPanelRows;
-    for (int c = 0; c < panels * kPanelRows; c += kLanes) {
-      F value = load(from + c);
-      if (out.planes == 2) value = add(value, load(from + kStripPanels * kPanelRows + c));
-      write(out, t / out.planes, begin * kPanelRows + c, value);
+  each_strip([&](int64_t panel, int panels, const float* strip_sums) {
+    for (int64_t t = 0; t < rows; t += out.planes) {
+      const float* from = strip_sums + t * columns;
+      for (int c = 0; c < panels * kPanelRows; c += kLanes) {
+        F value = load(from + c);
+        if (out.planes == 2) value = add(value, load(from + columns + c));
+        write(out, t / out.planes, panel * kPanelRows + c, value);
+      }
     }
-  }
+  });
 }
 
 }  // namespace

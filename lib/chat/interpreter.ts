@@ -1,6 +1,18 @@
 import { type Environment, type ForNode, Interpreter, type Node } from "./jinja.js";
 import { limitError, templateLimits } from "./limits.js";
 import {
+  characterStarts,
+  concat,
+  isMarked,
+  join,
+  makeOwn,
+  occurrences,
+  partsOf,
+  pick,
+  replaceAt,
+  strip,
+} from "./text.js";
+import {
   childScope,
   display,
   equal,
@@ -8,6 +20,7 @@ import {
   isMap,
   isNamespace,
   isString,
+  type ListValue,
   makeBoolean,
   makeFunction,
   makeInteger,
@@ -15,7 +28,6 @@ import {
   makeMap,
   makeString,
   makeUndefined,
-  strip,
   type StringValue,
   type Value,
 } from "./values.js";
@@ -25,7 +37,7 @@ const producers = new Set(["BinaryExpression", "CallExpression", "FilterExpressi
 /** Thrown by `{% break %}` and `{% continue %}`, caught by the loop around them. */
 class LoopControl extends Error {
   /** What the iteration printed before it was left. */
-  text = "";
+  text = makeString("");
   constructor(readonly type: "Break" | "Continue") {
     super(`${type} outside of a loop`);
   }
@@ -34,11 +46,15 @@ class LoopControl extends Error {
 /** A node that stands for a value which has been computed already. */
 const known = (value: Value): Node => ({ type: "Known", value });
 
+/** What a template prints for a value. */
+const printed = (value: Value): StringValue => (isString(value) ? value : makeString(display(value)));
+
 const statements = new Set(["Set", "Macro", "Comment"]);
 
 /**
- * The template engine with two additions: every value it makes is measured against the limits before the next is
- * made from it, and a few places where it leaves Python's jinja2 follow jinja2.
+ * The template engine with three additions: every value it makes is measured against the limits before the next is
+ * made from it, text of the template's own stays known as such (see text.ts), and a few places where the engine leaves
+ * Python's jinja2 follow jinja2.
  */
 export class BoundedInterpreter extends Interpreter {
   #steps = 0;
@@ -61,6 +77,8 @@ export class BoundedInterpreter extends Interpreter {
     if (node.type === "TupleLiteral") {
       // As a list: the engine neither unpacks its tuples in loops nor writes them as JSON.
       value = makeList((node.value as Node[]).map((item) => this.evaluate(item, scope)));
+    } else if (node.type === "StringLiteral") {
+      value = makeOwn(node.value as string);
     } else if (node.type === "Known") {
       return node.value as Value;
     } else if (node.type === "Break" || node.type === "Continue") {
@@ -73,30 +91,34 @@ export class BoundedInterpreter extends Interpreter {
     return value;
   }
 
-  override evaluateBlock(nodes: Node[], scope: Environment): Value {
-    let text = "";
+  override evaluateBlock(nodes: Node[], scope: Environment): StringValue {
+    let text = makeString("");
     for (const node of nodes) {
       let value: Value;
       try {
         value = this.evaluate(node, scope);
       } catch (error) {
-        if (error instanceof LoopControl) error.text = text + error.text;
+        if (error instanceof LoopControl) error.text = concat(text, error.text);
         throw error;
       }
-      if (!statements.has(node.type)) text += display(value);
-      if (text.length > this.#limit) this.#tooLong();
+      if (!statements.has(node.type)) text = concat(text, printed(value));
+      if (text.value.length > this.#limit) this.#tooLong();
     }
-    return makeString(text);
+    return text;
   }
 
   override evaluateBinaryExpression(node: Node, scope: Environment): Value {
     const operator = node.operator?.value;
-    if (operator !== "==" && operator !== "!=" && operator !== "~") {
+    if (operator === undefined || !["==", "!=", "~", "+"].includes(operator)) {
       return super.evaluateBinaryExpression(node, scope);
     }
     const left = this.evaluate(node.left, scope);
     const right = this.evaluate(node.right, scope);
-    if (operator === "~") return makeString(display(left) + display(right));
+    if (operator === "~") return concat(printed(left), printed(right));
+    if (operator === "+") {
+      if (isString(left) && isString(right)) return concat(left, right);
+      return super.evaluateBinaryExpression({ ...node, left: known(left), right: known(right) }, scope);
+    }
     return makeBoolean(equal(left, right) === (operator === "=="));
   }
 
@@ -111,16 +133,37 @@ export class BoundedInterpreter extends Interpreter {
 
   override evaluateMemberExpression(node: Node, scope: Environment): Value {
     const object = this.evaluate(node.object, scope);
-    const member = super.evaluateMemberExpression({ ...node, object: known(object) }, scope);
+    const member = (of: Value): Value =>
+      super.evaluateMemberExpression({ ...node, object: known(of) }, scope);
+    if (!isString(object)) return member(object);
+    if (node.property?.type === "SliceExpression") {
+      if (!isMarked(object)) return member(object);
+      const starts = member(makeList(characterStarts(object.value).map(makeInteger))) as ListValue;
+      return pick(
+        object,
+        starts.value.map(({ value }) => value as number),
+      );
+    }
+    const found = member(object);
+    if (found.type !== "FunctionValue") return found;
     const name = node.property?.value as string;
-    if (!isString(object) || !["replace", "strip", "lstrip", "rstrip"].includes(name)) return member;
-    if (member.type !== "FunctionValue") return member;
-    const call = (member as ReturnType<typeof makeFunction>).value;
-    return makeFunction((args, caller) => {
-      if (name === "replace") this.#checkReplace(object, args);
-      else if (isString(args[0])) return makeString(strip(object.value, args[0].value, name));
-      return call(args, caller);
-    });
+    switch (name) {
+      case "strip":
+      case "lstrip":
+      case "rstrip":
+        return makeFunction(([set]) => strip(object, isString(set) ? set.value : undefined, name));
+      case "replace":
+        return makeFunction((args) => this.#replace(object, args));
+      case "split": {
+        const { value: split } = found as ReturnType<typeof makeFunction>;
+        return makeFunction((args, caller) => {
+          const separator = isString(args[0]) ? args[0] : undefined;
+          return partsOf(object, split(args, caller) as ListValue, separator);
+        });
+      }
+      default:
+        return found;
+    }
   }
 
   override evaluateArguments(nodes: Node[], scope: Environment): [Value[], Map<string, Value>] {
@@ -151,7 +194,7 @@ export class BoundedInterpreter extends Interpreter {
         return this.evaluate(select.test, inner).__bool__().value;
       });
     }
-    let text = "";
+    let text = makeString("");
     for (const [i, item] of items.entries()) {
       const inner = childScope(scope);
       const loop = makeMap([
@@ -172,15 +215,15 @@ export class BoundedInterpreter extends Interpreter {
       );
       bindLoopVariables(node.loopvar, item, inner);
       try {
-        text += this.evaluateBlock(node.body, inner).value as string;
+        text = concat(text, this.evaluateBlock(node.body, inner));
       } catch (error) {
         if (!(error instanceof LoopControl)) throw error;
-        text += error.text;
+        text = concat(text, error.text);
         if (error.type === "Break") break;
       }
-      if (text.length > this.#limit) this.#tooLong();
+      if (text.value.length > this.#limit) this.#tooLong();
     }
-    return items.length > 0 ? makeString(text) : this.evaluateBlock(node.defaultBlock, scope);
+    return items.length > 0 ? text : this.evaluateBlock(node.defaultBlock, scope);
   }
 
   override evaluateSet(node: Node, scope: Environment): Value {
@@ -193,20 +236,10 @@ export class BoundedInterpreter extends Interpreter {
     const name = (filter.type === "CallExpression" ? filter.callee?.value : filter.value) as string;
     const plain = this.#applyLikePython(operand, name, filter, scope);
     if (plain !== undefined) return plain;
-    if (name === "join" && isList(operand)) {
-      // The engine joins the raw values; jinja2 joins what would be printed.
-      operand = makeList(operand.value.map((item) => (isString(item) ? item : makeString(display(item)))));
-    }
     this.#checkArguments = (args) => {
-      if (name === "replace" && isString(operand)) this.#checkReplace(operand, args);
-      for (const value of args) {
-        if (name === "join" && isString(value)) {
-          const items = (operand.value as Value[] | string).length;
-          if (items * value.value.length > this.#limit) this.#tooLong();
-        } else if (["indent", "tojson"].includes(name) && value.type === "IntegerValue") {
-          if ((value.value as number) > 1000) throw limitError(`an indentation of ${String(value.value)}`);
-        }
-      }
+      if (!["indent", "tojson"].includes(name)) return;
+      const wide = args.find(({ type, value }) => type === "IntegerValue" && (value as number) > 1000);
+      if (wide !== undefined) throw limitError(`an indentation of ${String(wide.value)}`);
     };
     try {
       return super.applyFilter(operand, filter, scope) ?? makeUndefined();
@@ -215,13 +248,27 @@ export class BoundedInterpreter extends Interpreter {
     }
   }
 
-  /** Filters on types that the engine refuses and jinja2 takes; undefined where the engine does as well. */
+  /**
+   * Filters that keep the template's text known as such, and filters on types that the engine refuses and jinja2 takes;
+   * undefined for others.
+   */
   #applyLikePython(operand: Value, name: string, filter: Node, scope: Environment): Value | undefined {
-    if (name === "string") return makeString(display(operand));
+    if (name === "string") return printed(operand);
     if (name === "trim") {
-      const [args] =
-        filter.type === "CallExpression" ? this.evaluateArguments(filter.args ?? [], scope) : [[]];
-      return makeString(strip(display(operand), isString(args[0]) ? args[0].value : undefined, "strip"));
+      const [[set]] = this.#filterArguments(filter, scope);
+      return strip(printed(operand), isString(set) ? set.value : undefined, "strip");
+    }
+    if (name === "replace" && isString(operand)) {
+      const [args, named] = this.#filterArguments(filter, scope);
+      return this.#replace(operand, [...args, makeMap([...named])]);
+    }
+    if (name === "join" && (isList(operand) || isString(operand))) {
+      const items = isList(operand) ? operand.value.map(printed) : Array.from(operand.value, makeString);
+      const [args, named] = this.#filterArguments(filter, scope);
+      const separator = args[0] ?? named.get("separator") ?? makeString("");
+      if (!isString(separator)) throw new Error("separator must be a string");
+      if (items.length * separator.value.length > this.#limit) this.#tooLong();
+      return join(items, separator);
     }
     if (name === "list" && isString(operand)) return makeList(Array.from(operand.value, makeString));
     if (name === "list" && isMap(operand)) return makeList(Array.from(operand.value.keys(), makeString));
@@ -242,17 +289,19 @@ export class BoundedInterpreter extends Interpreter {
     return undefined;
   }
 
-  #checkReplace(operand: StringValue, args: Value[]): void {
-    const [from, to] = args;
-    if (!isString(from) || !isString(to)) return;
-    let found = operand.value.length + 1;
-    if (from.value !== "") {
-      found = 0;
-      for (let at = operand.value.indexOf(from.value); at >= 0; ++found) {
-        at = operand.value.indexOf(from.value, at + from.value.length);
-      }
-    }
-    if (operand.value.length + found * to.value.length > this.#limit) this.#tooLong();
+  #filterArguments(filter: Node, scope: Environment): [Value[], Map<string, Value>] {
+    return this.evaluateArguments(filter.type === "CallExpression" ? (filter.args ?? []) : [], scope);
+  }
+
+  /** Python's `str.replace(old, new, count)`; the count may come by name. */
+  #replace(text: StringValue, [from, to, third]: Value[]): StringValue {
+    if (!isString(from) || !isString(to)) throw new Error("replace() takes two strings");
+    const count = isMap(third) ? third.value.get("count") : third;
+    const most = count?.type === "IntegerValue" ? (count.value as number) : -1;
+    let places = occurrences(text.value, from.value);
+    if (most >= 0) places = places.slice(0, most);
+    if (text.value.length + places.length * to.value.length > this.#limit) this.#tooLong();
+    return replaceAt(text, places, from.value.length, to);
   }
 
   /** Characters that a value has when written out. Lists and mappings never change, so theirs are kept. */

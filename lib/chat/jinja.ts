@@ -12,6 +12,12 @@ export interface Environment {
   lookupVariable(name: string): Value;
 }
 
+/** A piece of a template's source; of a string, what it stands for. */
+export interface Token {
+  value: string;
+  type: string;
+}
+
 /** A node of a parsed template. */
 export interface Node {
   type: string;
@@ -50,8 +56,8 @@ export interface Interpreter {
 interface Engine {
   Environment: new (parent?: Environment) => Environment;
   Interpreter: new (scope: Environment) => Interpreter;
-  tokenize: (source: string, options: { lstrip_blocks: boolean; trim_blocks: boolean }) => unknown;
-  parse: (tokens: unknown) => Node;
+  tokenize: (source: string, options: { lstrip_blocks: boolean; trim_blocks: boolean }) => Token[];
+  parse: (tokens: Token[]) => Node;
 }
 
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- literal, so that bundlers follow it

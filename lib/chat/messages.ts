@@ -1,4 +1,5 @@
 import { InhouseError } from "../errors.js";
+import { show } from "../options.js";
 
 /** Data as templates and JSON know it. */
 export type PlainValue = string | number | boolean | null | PlainValue[] | { [key: string]: PlainValue };
@@ -6,8 +7,21 @@ export type PlainValue = string | number | boolean | null | PlainValue[] | { [ke
 const maxDepth = 64;
 
 function fail(path: string, expected: string, value: unknown): never {
-  const got = value === null ? "null" : Array.isArray(value) ? "an array" : `a value of type ${typeof value}`;
+  const none = value === null || value === undefined;
+  const got = none ? String(value) : Array.isArray(value) ? "an array" : `a value of type ${typeof value}`;
   throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: expected ${expected}, got ${got}`);
+}
+
+/** What `read` gives; a getter of the caller's may throw, or `toJSON`. */
+function attempt<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : show(error);
+    throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: cannot be read: ${reason}`, {
+      cause: error,
+    });
+  }
 }
 
 /** A copy of `value` as plain data, without what JSON leaves out. `path` names it in errors. */
@@ -24,11 +38,22 @@ export function toPlain(value: unknown, path: string, depth = 0): PlainValue {
       return value;
     case "object": {
       if (value === null) return null;
-      if (Array.isArray(value)) return value.map((item, i) => toPlain(item, `${path}[${i}]`, depth + 1));
-      const { toJSON } = value as { toJSON?: unknown };
-      if (typeof toJSON === "function") return toPlain(toJSON.call(value), path, depth + 1);
+      if (Array.isArray(value)) {
+        const items = attempt(path, () => Array.from(value as unknown[]));
+        return items.map((item, i) => toPlain(item, `${path}[${i}]`, depth + 1));
+      }
+      const fields = value as Record<string, unknown>;
+      const toJSON = attempt(path, () => fields.toJSON);
+      if (typeof toJSON === "function") {
+        return toPlain(
+          attempt(path, () => toJSON.call(value) as unknown),
+          path,
+          depth + 1,
+        );
+      }
       const copy: Record<string, PlainValue> = Object.create(null) as Record<string, PlainValue>;
-      for (const [key, item] of Object.entries(value)) {
+      for (const key of attempt(path, () => Object.keys(fields))) {
+        const item = attempt(`${path}.${key}`, () => fields[key]);
         if (item !== undefined) copy[key] = toPlain(item, `${path}.${key}`, depth + 1);
       }
       return copy;
@@ -40,7 +65,8 @@ export function toPlain(value: unknown, path: string, depth = 0): PlainValue {
 
 /**
  * Checks a conversation: a non-empty array of objects with a `role` (any name; the template decides) and a
- * `content` text, which may be null beside `tool_calls`. Further fields reach the template as they are.
+ * `content` text, which may be null beside `tool_calls`. Further fields reach the template as they are. Fields are an
+ * object's own, as in JSON.
  */
 export function checkMessages(messages: unknown): PlainValue[] {
   if (!Array.isArray(messages)) fail("messages", "an array of { role, content }", messages);
@@ -50,17 +76,18 @@ export function checkMessages(messages: unknown): PlainValue[] {
       "messages: expected at least one message, got none",
     );
   }
-  return messages.map((message: unknown, i) => {
+  return attempt("messages", () => Array.from(messages as unknown[])).map((given, i) => {
     const path = `messages[${i}]`;
+    const message = given === undefined ? given : toPlain(given, path);
     if (typeof message !== "object" || message === null || Array.isArray(message)) {
       fail(path, "an object { role, content }", message);
     }
-    const { role, content, tool_calls: calls } = message as Record<string, unknown>;
+    const { role, content, tool_calls: calls } = message;
     if (typeof role !== "string") fail(`${path}.role`, "a string", role);
     if (role === "")
       throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}.role: expected a name, got ""`);
     const mayLack = Array.isArray(calls) && (content === null || content === undefined);
     if (typeof content !== "string" && !mayLack) fail(`${path}.content`, "a string", content);
-    return toPlain(message, path);
+    return message;
   });
 }

@@ -1,10 +1,13 @@
-import { Environment, parse, type Node, tokenize } from "./jinja.js";
+import { Environment, type Node } from "./jinja.js";
 
 import { InhouseError } from "../errors.js";
 import { BoundedInterpreter } from "./interpreter.js";
 import { limitError, runGuarded, templateLimits } from "./limits.js";
 import { checkMessages, type PlainValue, toPlain } from "./messages.js";
+import { parseTemplate, TemplateSyntaxError } from "./parse.js";
 import { strftime } from "./strftime.js";
+import { makeOwn, ownRanges } from "./text.js";
+import type { ListValue, MapValue, StringValue } from "./values.js";
 
 /** What a chat template can be given besides the conversation. */
 export interface RenderOptions {
@@ -24,6 +27,16 @@ export interface TemplateTokens {
   eosToken?: string | undefined;
 }
 
+/** A conversation as text. */
+export interface Prompt {
+  text: string;
+  /**
+   * Where `text` is the template's own, in UTF-16 units, ascending: only there are names of control tokens these tokens.
+   * All else came with the conversation.
+   */
+  own: [start: number, end: number][];
+}
+
 /** What `raise_exception` throws: the template's own refusal of a conversation. */
 class Refusal extends Error {}
 
@@ -39,8 +52,15 @@ export class ChatTemplate {
   #suspect: PlainValue | undefined;
   #exceeded: InhouseError | undefined;
 
-  /** Throws ERR_INHOUSE_TEMPLATE_MISSING without a source, ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long. */
-  constructor(source: string | undefined, tokens: TemplateTokens = {}) {
+  /**
+   * `name` stands for the template in errors. Throws ERR_INHOUSE_TEMPLATE_MISSING without a source,
+   * ERR_INHOUSE_TEMPLATE_LIMIT for one that is too long.
+   */
+  constructor(
+    source: string | undefined,
+    tokens: TemplateTokens = {},
+    private readonly name = "the chat template",
+  ) {
     if (source === undefined || source.trim() === "") {
       throw new InhouseError(
         "ERR_INHOUSE_TEMPLATE_MISSING",
@@ -63,15 +83,13 @@ export class ChatTemplate {
    * ERR_INHOUSE_TEMPLATE_LIMIT if rendering takes too long or grows too large. Rendering holds the thread, so a template
    * that runs into a limit is tried once more, with a short conversation, and if that does not help never again.
    */
-  render(messages: unknown, options: RenderOptions = {}): string {
+  render(messages: unknown, options: RenderOptions = {}): Prompt {
     const data: Record<string, PlainValue> = {};
     for (const [name, value] of Object.entries(options.variables ?? {})) {
       data[name] = toPlain(value, `templateVariables.${name}`);
     }
     data.messages = checkMessages(messages);
     data.add_generation_prompt = options.addGenerationPrompt ?? true;
-    data.bos_token = this.#tokens.bosToken ?? "";
-    data.eos_token = this.#tokens.eosToken ?? "";
     if (options.tools !== undefined && options.tools.length > 0) data.tools = toPlain(options.tools, "tools");
     const now = options.now ?? new Date();
     if (this.#suspect !== undefined) {
@@ -97,17 +115,27 @@ export class ChatTemplate {
     }
   }
 
-  #render(data: Record<string, PlainValue>, now: Date): string {
+  #render(data: Record<string, PlainValue>, now: Date): Prompt {
     const inputLength = JSON.stringify(data).length;
-    return translateErrors(() =>
+    return translateErrors(this.name, () =>
       runGuarded(inputLength, () => {
-        this.#program ??= parse(tokenize(this.source, { lstrip_blocks: true, trim_blocks: true }));
-        const scope = makeScope(data, now);
-        return new BoundedInterpreter(scope, inputLength).evaluate(this.#program, scope).value as string;
+        this.#program ??= parseTemplate(this.source);
+        const scope = makeScope(data, this.#tokens, now);
+        const interpreter = new BoundedInterpreter(scope, inputLength);
+        const text = interpreter.evaluate(this.#program, scope) as StringValue;
+        return { text: text.value, own: ownRanges(text) };
       }),
     );
   }
 }
+
+/**
+ * Roles that count as the template's words, not the caller's: some templates make a control token of them, as in
+ * `'<|' + message.role + '|>'`. Others are text.
+ */
+const commonRoles = new Set(
+  "system developer user assistant model tool function ipython observation".split(" "),
+);
 
 const isLimit = (error: unknown) => InhouseError.is(error, "ERR_INHOUSE_TEMPLATE_LIMIT");
 
@@ -118,7 +146,7 @@ function beginning(messages: PlainValue): PlainValue {
   });
 }
 
-function makeScope(data: Record<string, PlainValue>, now: Date): Environment {
+function makeScope(data: Record<string, PlainValue>, tokens: TemplateTokens, now: Date): Environment {
   const scope = new Environment();
   for (const [name, value] of Object.entries({ true: true, True: true, false: false, False: false })) {
     scope.set(name, value);
@@ -135,6 +163,13 @@ function makeScope(data: Record<string, PlainValue>, now: Date): Environment {
   for (const [name, value] of Object.entries(data)) {
     inner.variables.delete(name);
     inner.set(name, value);
+  }
+  inner.setVariable("bos_token", makeOwn(tokens.bosToken ?? ""));
+  inner.setVariable("eos_token", makeOwn(tokens.eosToken ?? ""));
+  for (const message of (inner.lookupVariable("messages") as ListValue).value) {
+    const fields = (message as MapValue).value;
+    const role = fields.get("role")?.value as string;
+    if (commonRoles.has(role)) fields.set("role", makeOwn(role));
   }
   return inner;
 }
@@ -154,18 +189,19 @@ function range(...args: unknown[]): number[] {
   return Array.from({ length }, (_, i) => start + i * step);
 }
 
-function translateErrors<T>(task: () => T): T {
+function translateErrors<T>(name: string, task: () => T): T {
   try {
     return task();
   } catch (error) {
     if (InhouseError.is(error)) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new InhouseError(
-      "ERR_INHOUSE_TEMPLATE_INVALID",
-      error instanceof Refusal
-        ? `the chat template refuses this conversation: ${reason}`
-        : `the chat template cannot be rendered: ${reason}`,
-      { cause: error },
-    );
+    throw new InhouseError("ERR_INHOUSE_TEMPLATE_INVALID", `${name} ${failureOf(error)}: ${reason}`, {
+      cause: error,
+    });
   }
+}
+
+function failureOf(error: unknown): string {
+  if (error instanceof Refusal) return "refuses this conversation";
+  return error instanceof TemplateSyntaxError ? "cannot be parsed" : "cannot be rendered";
 }

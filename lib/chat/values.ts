@@ -25,7 +25,7 @@ type Constructor<T> = new (value: unknown) => T;
 const classOf = <T extends Value>(name: string, sample: unknown) =>
   scratch.set(name, sample).constructor as unknown as Constructor<T>;
 
-const StringClass = classOf<StringValue>("string", "");
+export const StringClass = classOf<StringValue>("string", "");
 const IntegerClass = classOf<Value>("integer", 0);
 const BooleanClass = classOf<Value>("boolean", true);
 const ListClass = classOf<ListValue>("list", []);
@@ -110,14 +110,4 @@ export function equal(left: Value, right: Value): boolean {
     });
   }
   return left.type === right.type && left.value === right.value;
-}
-
-/** Python's `str.strip` and its one-sided forms, with the characters to remove. */
-export function strip(text: string, characters: string | undefined, side: string): string {
-  if (characters === undefined) return text.trim();
-  let start = 0;
-  let end = text.length;
-  if (side !== "rstrip") while (start < end && characters.includes(text[start]!)) ++start;
-  if (side !== "lstrip") while (end > start && characters.includes(text[end - 1]!)) --end;
-  return text.slice(start, end);
 }

@@ -9,7 +9,7 @@ export interface Shell {
   stderr: Output;
   /** For what draws on stderr by itself (readline). */
   stderrStream: Stream;
-  /** Aborted at the first Ctrl-C, with an Interrupted, and when nobody reads stdout any more. */
+  /** Aborted at the first Ctrl-C or SIGTERM, with an Interrupted, and when nobody reads stdout any more. */
   signal: AbortSignal;
   /** While a listener is set, Ctrl-C calls it in place of aborting `signal`. */
   onInterrupt: (() => void) | undefined;
@@ -43,5 +43,7 @@ export function operands(
 ): string[] {
   if (given.length >= min && given.length <= max) return given;
   const what = given.length < min ? "too few" : "too many";
-  throw new UsageError(`${what} operands: expected inhouse ${command.name} ${command.operands}`);
+  throw new UsageError(
+    `${what} operands: expected ${`inhouse ${command.name} ${command.operands}`.trimEnd()}`,
+  );
 }

@@ -3,8 +3,9 @@ import { createInterface, type Interface } from "node:readline";
 
 import { InhouseError } from "../errors.js";
 import type { Generation } from "../generate.js";
-import type { ChatMessage } from "../types.js";
+import type { ChatMessage, GenerationResult } from "../types.js";
 import type { Shell } from "./command.js";
+import { inFlags } from "./settings.js";
 import { visible } from "./terminal.js";
 import { Interrupted } from "./usage.js";
 
@@ -14,8 +15,22 @@ const help =
 /** Starts the answer to a text, given the messages before it. */
 export type Start = (text: string, before: readonly ChatMessage[]) => Generation;
 
-/** Talks until /exit or Ctrl-D. `beginning`: messages that every conversation begins with. */
-export async function converse(start: Start, beginning: readonly ChatMessage[], shell: Shell): Promise<void> {
+/** What to say after an answer that was cut short; otherwise empty. */
+export type CutNote = (result: GenerationResult) => string;
+
+/**
+ * Talks until /exit or Ctrl-D. `beginning`: messages that every conversation begins with. Throws before anything is
+ * asked where no conversation can be held.
+ */
+export async function converse(
+  start: Start,
+  beginning: readonly ChatMessage[],
+  cutNote: CutNote,
+  shell: Shell,
+): Promise<void> {
+  const trial = start("Hello", beginning);
+  trial.cancel();
+  await trial.result();
   const lines = new Lines(shell);
   shell.stderr.note(help);
   let messages = [...beginning];
@@ -30,7 +45,7 @@ export async function converse(start: Start, beginning: readonly ChatMessage[], 
       } else if (text === "/help" || /^\/[a-z]+$/.test(text)) {
         shell.stderr.note(text === "/help" ? help : `unknown command ${text}\n${help}`);
       } else {
-        const answer = await respond(start, text, messages, lines, shell);
+        const answer = await respond(start, text, messages, lines, cutNote, shell);
         if (answer !== undefined) {
           messages.push({ role: "user", content: text }, { role: "assistant", content: answer });
         }
@@ -47,6 +62,7 @@ async function respond(
   text: string,
   messages: readonly ChatMessage[],
   lines: Lines,
+  cutNote: CutNote,
   shell: Shell,
 ): Promise<string | undefined> {
   let cancel: (() => void) | undefined;
@@ -58,15 +74,12 @@ async function respond(
     for await (const delta of generation) await shell.stdout.writeForeign(delta.text);
     const result = await generation.result();
     await shell.stdout.write("\n");
-    if (result.finishReason === "cancelled") shell.stderr.note("(cancelled)\n");
+    shell.stderr.note(result.finishReason === "cancelled" ? "(cancelled)\n" : cutNote(result));
     return result.text;
   } catch (error) {
     if (!InhouseError.is(error)) throw error;
     const hint = error.code === "ERR_INHOUSE_CONTEXT_OVERFLOW" ? "; /clear begins anew" : "";
-    shell.stderr.note(`${visible(error.message)}${hint}\n`);
-    // A conversation that cannot be held at all ends; others go on without what failed.
-    if (error.code.startsWith("ERR_INHOUSE_TEMPLATE") && messages.every(({ role }) => role === "system"))
-      throw error;
+    shell.stderr.note(`${visible(inFlags(error.message))}${hint}\n`);
     return undefined;
   } finally {
     // The signal outlives the answer, and would keep it.
@@ -106,10 +119,10 @@ class Lines {
     this.#readline.on("close", () => this.#end());
   }
 
-  /** The next message; undefined at the end. Throws Interrupted after a second Ctrl-C at an empty prompt. */
+  /** The next message, which may have been typed before it was asked for; undefined at the end. Throws Interrupted after a second Ctrl-C at an empty prompt. */
   async next(): Promise<string | undefined> {
     if (this.#waiting.length === 0 && !this.#closed) {
-      this.#readline.prompt();
+      this.#readline.prompt(true); // what is half typed stays
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
     if (this.#failure) throw this.#failure;
@@ -130,14 +143,25 @@ class Lines {
       return;
     }
     this.#waiting.push(this.#pending + line);
+    this.#begin();
+    this.#wake?.();
+  }
+
+  /** Drops what was typed ahead of its time; the arrow keys still find it. */
+  #forget(): void {
+    this.#waiting.length = 0;
+    this.#begin();
+  }
+
+  #begin(): void {
     this.#pending = "";
     this.#readline.setPrompt("> ");
-    this.#wake?.();
   }
 
   #interrupt(): void {
     if (this.onInterrupt) {
       this.onInterrupt();
+      this.#forget();
       return;
     }
     if (this.#readline.line === "" && this.#pending === "") this.#interrupts += 1;
@@ -147,8 +171,7 @@ class Lines {
       this.#readline.close();
       return;
     }
-    this.#pending = "";
-    this.#readline.setPrompt("> ");
+    this.#forget();
     this.#shell.stderr.note(this.#interrupts > 0 ? "\n(Ctrl-C again, Ctrl-D or /exit ends)\n" : "\n");
     this.#readline.write(null, { ctrl: true, name: "e" });
     this.#readline.write(null, { ctrl: true, name: "u" });

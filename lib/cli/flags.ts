@@ -88,7 +88,15 @@ function joinNegatives(args: readonly string[], byName: ReadonlyMap<string, { fl
 function explain(error: NodeJS.ErrnoException, names: string[]): unknown {
   if (!error.code?.startsWith("ERR_PARSE_ARGS")) return error;
   const unknown = /Unknown option '(-[^']*)'/.exec(error.message)?.[1];
-  if (unknown === undefined) return new UsageError(error.message.split(". ")[0]);
+  if (unknown === undefined) {
+    const [, flag, value] = /^Option '(?:-\w, )?(--[\w-]+)( <value>)?/.exec(error.message)!;
+    const missing = value !== undefined || error.message.includes("ambiguous");
+    return new UsageError(
+      missing
+        ? `${flag}: expected a value (one that begins with a dash after =: ${flag}=-…)`
+        : `${flag} takes no value`,
+    );
+  }
   const near = unknown.startsWith("--") ? nearest(unknown.slice(2), names) : undefined;
   const hint = near === undefined ? "" : `; did you mean --${near}?`;
   return new UsageError(`unknown flag ${unknown}${hint} (a text that begins with a dash goes after --)`);

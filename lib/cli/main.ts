@@ -10,8 +10,9 @@ import { runCommand } from "./commands/run.js";
 import { listCommand, pullCommand, removeCommand } from "./commands/store.js";
 import { commandHelp, programHelp } from "./help.js";
 import { nearest } from "../options.js";
+import { inFlags } from "./settings.js";
 import { Output, visible } from "./terminal.js";
-import { Interrupted, ReaderGone, UsageError } from "./usage.js";
+import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
 import { version } from "./version.js";
 
 const commands: readonly Command[] = [
@@ -37,22 +38,20 @@ async function main(args: readonly string[]): Promise<void> {
     onInterrupt: undefined,
   };
   stdout.onGone(() => controller.abort(new ReaderGone()));
-  process.on("SIGINT", () => {
-    if (shell.onInterrupt) {
+  const onSignal = (name: NodeJS.Signals) => {
+    if (name === "SIGINT" && shell.onInterrupt) {
       shell.onInterrupt();
-      return;
-    }
-    if (controller.signal.aborted) {
-      // The second Ctrl-C does what it would have done without us.
-      process.removeAllListeners("SIGINT");
-      process.kill(process.pid, "SIGINT");
-      return;
-    }
-    controller.abort(new Interrupted());
-  });
+    } else if (controller.signal.aborted) {
+      // The second does what it would have done without us.
+      process.removeAllListeners(name);
+      process.kill(process.pid, name);
+    } else controller.abort(new Interrupted(name));
+  };
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, onSignal);
   try {
     await dispatch(args, shell);
-    if (controller.signal.reason instanceof Interrupted) process.exitCode = 130;
+    const { reason } = controller.signal as { reason: unknown };
+    if (reason instanceof Interrupted) process.exitCode = reason.exitCode;
   } catch (error) {
     process.exitCode = report(error, stderr);
   }
@@ -64,49 +63,70 @@ async function dispatch(args: readonly string[], shell: Shell): Promise<void> {
     await shell.stdout.write(`${version()}\n`);
     return;
   }
-  const names = knownModels.map((model) => model.name);
-  if (first === "--help" || first === "-h" || first === "help") {
-    const command = find(args.slice(1));
-    await shell.stdout.write(command ? commandHelp(command) : programHelp(commands, names));
+  const end = args.indexOf("--");
+  if (first === "help" || args.slice(0, end < 0 ? args.length : end).some(isHelp)) {
+    await shell.stdout.write(help((first === "help" ? args.slice(1) : args).filter((arg) => !isHelp(arg))));
     return;
   }
   if (first === undefined) throw new UsageError("no command given; inhouse --help lists them");
   const command = find(args);
-  if (command === undefined) {
-    const near = nearest(
-      first,
-      commands.map(({ name }) => name),
+  if (command === undefined) throw unknown(first);
+  await command.run(args.slice(command.name.split(" ").length), shell);
+}
+
+const isHelp = (arg: string) => arg === "--help" || arg === "-h";
+
+/** Help of what the words begin with: a command, the first word of several, or nothing. */
+function help(words: readonly string[]): string {
+  const [first] = words;
+  if (first === undefined) {
+    return programHelp(
+      commands,
+      knownModels.map((model) => model.name),
     );
-    const hint = near === undefined ? "" : `; did you mean ${near}?`;
-    throw new UsageError(`unknown command ${JSON.stringify(first)}${hint} (inhouse --help lists them)`);
   }
-  const rest = args.slice(command.name.split(" ").length);
-  const end = rest.indexOf("--");
-  if (rest.slice(0, end < 0 ? rest.length : end).some((arg) => arg === "--help" || arg === "-h")) {
-    await shell.stdout.write(commandHelp(command));
-    return;
-  }
-  await command.run(rest, shell);
+  const command = find(words);
+  const found = command ? [command] : commandsOf(first);
+  if (found.length === 0) throw unknown(first);
+  return found.map(commandHelp).join("\n");
+}
+
+/** Commands of two words that begin with this one. */
+const commandsOf = (word: string) => commands.filter(({ name }) => name.startsWith(`${word} `));
+
+function unknown(word: string): UsageError {
+  const longer = commandsOf(word).map(({ name, operands }) => `inhouse ${name} ${operands}`);
+  if (longer.length > 0)
+    return new UsageError(`inhouse ${word} alone is no command; expected ${longer.join(" or ")}`);
+  const near = nearest(
+    word,
+    commands.map(({ name }) => name),
+  );
+  const hint = near === undefined ? "" : `; did you mean ${near}?`;
+  return new UsageError(`unknown command ${JSON.stringify(word)}${hint} (inhouse --help lists them)`);
 }
 
 const find = (args: readonly string[]) =>
   commands.find((command) => command.name === args.slice(0, command.name.split(" ").length).join(" "));
 
-/** Says on stderr what went wrong. Returns the exit code. */
+/** Says on stderr, in one line, what went wrong. Returns the exit code. */
 function report(error: unknown, stderr: Output): number {
   if (error instanceof ReaderGone) return 0;
-  if (error instanceof Interrupted) return 130;
-  if (error instanceof UsageError || InhouseError.is(error, "ERR_INHOUSE_INVALID_ARGUMENT")) {
-    stderr.note(`inhouse: ${visible(error.message)}\n`);
-    return 2;
-  }
-  if (InhouseError.is(error)) stderr.note(`inhouse: ${visible(error.message)} (${error.code})\n`);
-  else if (error instanceof Error && "syscall" in error) stderr.note(`inhouse: ${visible(error.message)}\n`);
-  else
-    stderr.note(
-      `inhouse: ${visible(error instanceof Error ? (error.stack ?? error.message) : String(error))}\n`,
-    );
-  return 1;
+  if (error instanceof Interrupted) return error.exitCode;
+  stderr.note(`inhouse: ${visible(describe(error))}\n`);
+  return error instanceof UsageError || InhouseError.is(error, "ERR_INHOUSE_INVALID_ARGUMENT") ? 2 : 1;
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const reason = systemReason(error);
+  const { path, syscall } = error as NodeJS.ErrnoException;
+  if (reason !== undefined) return `${path ?? syscall}: ${reason}`;
+  const line = error.message.replaceAll("\n", " ");
+  if (error instanceof UsageError) return line;
+  if (!InhouseError.is(error)) return error.stack ?? line; // a defect
+  const code = error.code === "ERR_INHOUSE_INVALID_ARGUMENT" ? "" : ` (${error.code})`;
+  return inFlags(line) + code;
 }
 
 void main(process.argv.slice(2));

@@ -1,6 +1,6 @@
 // Flags for the library's options, made from the library's tables, and the options made from the flags given.
 import { kvTypes, loadRules } from "../load-options.js";
-import { range } from "../options.js";
+import { problem, range } from "../options.js";
 import { completeRules } from "../request.js";
 import {
   parseSamplingFlag,
@@ -107,7 +107,17 @@ export const requestFlags = {
     completeRules.maxTokens.max,
     "The most tokens to generate; 0 computes the prompt alone (default: until the context is full).",
   ),
-  stop: { name: "stop", value: "TEXT", repeats: true, help: "End before this text." },
+  stop: {
+    name: "stop",
+    value: "TEXT",
+    repeats: true,
+    help: "End before this text.",
+    parse: (texts) => {
+      const wrong = problem(completeRules.stop, texts);
+      if (wrong === undefined) return texts;
+      throw new UsageError(`--stop ${wrong}`);
+    },
+  },
   stopTokens: {
     name: "stop-token",
     value: "ID",
@@ -118,9 +128,22 @@ export const requestFlags = {
   ignoreStopTokens: { name: "ignore-stop-tokens", help: "Go on after the file's stop tokens." },
 } as const satisfies Flags;
 
+const flagNames = new Map<string, string>([
+  ...Object.entries({ ...loadFlags, ...requestFlags }).map(([name, flag]) => [name, flag.name] as const),
+  ...samplingNames.map((name) => [name, samplingFlag(name)] as const),
+]);
+
+/** What the library says of its options, said of flags. */
+export function inFlags(text: string): string {
+  const flag = (name: string) => flagNames.has(name) && `--${flagNames.get(name)}`;
+  return text
+    .replace(/^\w+: option '(\w+)'/, (option, name: string) => flag(name) || option)
+    .replace("repack: false", "--no-repack")
+    .replace(/\b[a-z]+[A-Z]\w*\b/g, (name) => flag(name) || name);
+}
+
 function samplingHelp(setting: SamplingSetting): string {
-  const names = new RegExp(`\\b(${samplingNames.filter((name) => /[A-Z]/.test(name)).join("|")})\\b`, "g");
-  const help = setting.description.replace(names, (name) => `--${samplingFlag(name as never)}`);
+  const help = inFlags(setting.description);
   if (setting.kind === "bias") return help;
   if (setting.kind === "strings")
     return `${help} Default: ${setting.default.map((text) => JSON.stringify(text)).join(" ")}.`;

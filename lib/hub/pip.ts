@@ -38,10 +38,11 @@ export async function fetchWheel(
     const { status, output } = await run(program!, [...first, ...args], folder, signal);
     if (status === undefined || /No module named '?pip/.test(output)) continue;
     if (status !== 0) {
-      const last = output.trim().split("\n").slice(-6).join("\n  ");
+      const lines = output.trim().split(/\s*\n\s*/);
+      const said = lines.filter((line) => line.startsWith("ERROR")).slice(-3);
       throw new InhouseError(
         "ERR_INHOUSE_PULL_FAILED",
-        `pip could not fetch ${name}==${version} (exit status ${status}):\n  ${last}\n` +
+        `pip could not fetch ${name}==${version} (exit status ${status}): ${said.join(" ") || lines.at(-1)!}. ` +
           "Check the network, and the index or proxy that pip is set up for (python3 -m pip config list); " +
           "then pull again: finished parts are kept.",
       );

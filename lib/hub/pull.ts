@@ -227,7 +227,9 @@ function explainSystemError(error: unknown, folder: string): unknown {
   const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
   if (
     InhouseError.is(error) ||
-    !["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST"].includes(code ?? "")
+    !["ENOSPC", "EDQUOT", "ENOENT", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "EEXIST"].includes(
+      code ?? "",
+    )
   ) {
     return error;
   }

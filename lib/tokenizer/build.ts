@@ -81,8 +81,10 @@ function* classify(data: TokenizerData): Generator<void, { kinds: Uint8Array; st
   const kinds = new Uint8Array(count);
   const stops = new StopTokens();
   for (let id = 0; id < count; id++) {
-    kinds[id] = data.tokenTypes?.[id] || TokenKind.normal;
-    stops.consider(id, kinds[id]!, text.subarray(offsets[id], offsets[id + 1]));
+    const kind = data.tokenTypes?.[id] || TokenKind.normal;
+    const stop = stops.consider(id, kind, text.subarray(offsets[id], offsets[id + 1]));
+    // A user-defined token is recognized in all text, and no text may end a turn.
+    kinds[id] = stop && kind === TokenKind.userDefined ? TokenKind.control : kind;
     if ((id & 0x3ff) === 0) yield;
   }
   return { kinds, stops };

@@ -1,6 +1,25 @@
+/** Stretches of a text, asked for from left to right. */
+export class Stretches {
+  private next = 0;
+
+  /** @param borders where each begins and ends, ascending */
+  constructor(private readonly borders: readonly number[]) {}
+
+  get areNone(): boolean {
+    return this.borders.length === 0;
+  }
+
+  /** Where the stretch ends that holds `at`; not behind `at` if none does. `at` must not fall from call to call. */
+  endAround(at: number): number {
+    const { borders } = this;
+    while (this.next < borders.length && borders[this.next + 1]! <= at) this.next += 2;
+    return this.next < borders.length && borders[this.next]! <= at ? borders[this.next + 1]! : at;
+  }
+}
+
 /**
  * Finds special tokens in text: the leftmost match, and of those the longest, as the reference does. User-defined tokens
- * match always, control tokens only when asked for.
+ * match everywhere, control tokens only within given stretches.
  */
 export class SpecialTokens {
   private readonly children = new Map<number, number>(); // node * 256 + byte → node
@@ -37,12 +56,15 @@ export class SpecialTokens {
     if (!control) this.firstUser[bytes[start]!] = 1;
   }
 
-  /** The first token that begins in `bytes[from, until)` and ends by `end`; -1 if there is none. */
-  find(bytes: Uint8Array, from: number, until: number, end: number, control: boolean): number {
-    const first = control ? this.firstAny : this.firstUser;
+  /**
+   * The first token that begins in `bytes[from, until)` and ends by `end`; -1 if there is none. Control tokens lie in one
+   * stretch of `control` each.
+   */
+  find(bytes: Uint8Array, from: number, until: number, end: number, control: Stretches): number {
+    const first = control.areNone ? this.firstUser : this.firstAny;
     for (let at = from; at < until; at++) {
       if (first[bytes[at]!] === 0) continue;
-      const id = this.longestAt(bytes, at, end, control);
+      const id = this.longestAt(bytes, at, end, control.endAround(at));
       if (id < 0) continue;
       this.matchStart = at;
       return id;
@@ -50,14 +72,14 @@ export class SpecialTokens {
     return -1;
   }
 
-  private longestAt(bytes: Uint8Array, start: number, end: number, control: boolean): number {
+  private longestAt(bytes: Uint8Array, start: number, end: number, controlEnd: number): number {
     let found = -1;
     let node: number | undefined = 0;
     for (let at = start; at < end; at++) {
       node = this.children.get(node * 256 + bytes[at]!);
       if (node === undefined) break;
       const id: number =
-        control && this.controlIds[node]! >= 0 ? this.controlIds[node]! : this.userIds[node]!;
+        at < controlEnd && this.controlIds[node]! >= 0 ? this.controlIds[node]! : this.userIds[node]!;
       if (id < 0) continue;
       found = id;
       this.matchEnd = at + 1;

@@ -45,12 +45,13 @@ const controlOnly = new Set([
 export class StopTokens {
   private readonly byText = new Map<string, number>();
 
-  /** Looks at one token of the vocabulary. */
-  consider(id: number, kind: number, text: Uint8Array): void {
-    if (text.length > 40 || (text[0] !== 0x3c && text[0] !== 0x5b && text[0] !== 0x5f)) return;
+  /** Looks at one token of the vocabulary; whether its name makes it one of these. */
+  consider(id: number, kind: number, text: Uint8Array): boolean {
+    if (text.length > 40 || (text[0] !== 0x3c && text[0] !== 0x5b && text[0] !== 0x5f)) return false;
     const string = Buffer.from(text.buffer, text.byteOffset, text.length).toString();
-    if (anyKind.has(string) || (kind === TokenKind.control && controlOnly.has(string)))
-      this.byText.set(string, id);
+    const stops = anyKind.has(string) || (kind === TokenKind.control && controlOnly.has(string));
+    if (stops) this.byText.set(string, id);
+    return stops;
   }
 
   /** All stop tokens in ascending order; `declared` are those that the file's own fields name. */

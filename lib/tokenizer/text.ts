@@ -9,19 +9,32 @@ const windowLength = 1 << 14;
 
 const textEncoder = new TextEncoder();
 
-/** UTF-8 of a text; with `escape`, spaces become U+2581. */
-export function* toUtf8(text: string, escape: boolean): Generator<void, Uint8Array> {
+/**
+ * UTF-8 of a text, and where places of the text (`borders`, in UTF-16 units, ascending) are in it. With `escape`, spaces
+ * become U+2581.
+ */
+export function* toUtf8(
+  text: string,
+  escape: boolean,
+  borders: readonly number[],
+): Generator<void, { bytes: Uint8Array; borders: number[] }> {
   const chunks: Uint8Array[] = [];
-  for (let at = 0; at < text.length;) {
-    let end = Math.min(at + chunkLength, text.length);
+  const places: number[] = [];
+  let length = 0;
+  for (let at = 0; ;) {
+    while (places.length < borders.length && borders[places.length]! <= at) places.push(length);
+    if (at >= text.length) break;
+    let end = Math.min(at + chunkLength, borders[places.length] ?? text.length, text.length);
     // Never cut a surrogate pair in two.
     if (end < text.length && (text.charCodeAt(end) & 0xfc00) === 0xdc00) end++;
     const chunk = text.slice(at, end);
-    chunks.push(textEncoder.encode(escape ? chunk.replaceAll(" ", "\u2581") : chunk));
+    const bytes = textEncoder.encode(escape ? chunk.replaceAll(" ", "\u2581") : chunk);
+    chunks.push(bytes);
+    length += bytes.length;
     at = end;
     if (at < text.length) yield;
   }
-  return join(chunks);
+  return { bytes: join(chunks), borders: places };
 }
 
 function join(chunks: readonly Uint8Array[]): Uint8Array {

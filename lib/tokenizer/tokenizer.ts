@@ -1,22 +1,27 @@
 import { InhouseError } from "../errors.js";
+import { checkTokenList, invalidArgument, readOptions, type Rules, show } from "../options.js";
 import { buildVocabulary, type Vocabulary } from "./build.js";
 import { type TokenizerData, TokenKind } from "./data.js";
 import { decodeBytes, Detokenizer } from "./detokenizer.js";
 import { IdBuffer } from "./id-buffer.js";
 import { atOnce, inSlices } from "./slices.js";
+import { Stretches } from "./special-tokens.js";
 import { toNfc, toUtf8 } from "./text.js";
 
 export { type StringTable, type TokenizerData, TokenKind } from "./data.js";
 export { Detokenizer, Utf8Stream } from "./detokenizer.js";
 
+/** A part of a text, in UTF-16 units: from `start` on and before `end`. */
+export type TextRange = readonly [start: number, end: number];
+
 /** How text becomes token ids. */
 export interface EncodeOptions {
   /**
-   * Whether the names of control tokens in the text ("<|im_end|>") become these tokens. Default false: text that a user
-   * wrote must not be able to end a turn. Chat templates' output is encoded with true. User-defined tokens of the
-   * vocabulary are recognized either way.
+   * Whether the names of control tokens in the text ("<|im_end|>") become these tokens, or where in the text: ranges in
+   * UTF-16 units, ascending, of which one holds all of a name. Default false: text that a user wrote must not be able to
+   * end a turn. User-defined tokens of the vocabulary are recognized everywhere.
    */
-  special?: boolean;
+  special?: boolean | readonly TextRange[];
   /**
    * Whether to begin with BOS. It is never doubled: if the text itself begins with BOS (as many chat templates write it,
    * with `special`), none is added. Default: what the model's file says (`tokenizer.addBos`).
@@ -41,6 +46,33 @@ export interface VocabularyTable {
   /** One TokenKind for each token. */
   kinds: Uint8Array;
 }
+
+const isPlace = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
+
+function specialProblem(value: unknown): string | undefined {
+  if (typeof value === "boolean") return undefined;
+  let last = 0;
+  const fits = (range: unknown): boolean => {
+    if (!Array.isArray(range) || range.length !== 2 || !range.every(isPlace)) return false;
+    const [start, end] = range as [number, number];
+    const ascends = start >= last && end >= start;
+    last = end;
+    return ascends;
+  };
+  if (Array.isArray(value) && Array.from(value).every(fits)) return undefined;
+  return "true, false, or a list of ranges [start, end], ascending";
+}
+
+const encodeRules = {
+  special: { kind: "other", problem: specialProblem },
+  addBos: { kind: "boolean" },
+  addEos: { kind: "boolean" },
+} as const satisfies Rules & Record<keyof EncodeOptions, unknown>;
+
+const encodeAsyncRules = { ...encodeRules, signal: { kind: "signal" } } as const satisfies Rules;
+
+const decodeRules = { special: { kind: "boolean" } } as const satisfies Rules &
+  Record<keyof DecodeOptions, unknown>;
 
 /** Bytes that are searched for special tokens in one step. */
 const windowLength = 1 << 16;
@@ -76,7 +108,7 @@ export class Tokenizer {
    * @throws ERR_INHOUSE_INVALID_ARGUMENT
    */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
-    return atOnce(this.steps(text, options));
+    return atOnce(this.steps("encode", text, readOptions("encode", options, encodeRules)));
   }
 
   /**
@@ -89,16 +121,18 @@ export class Tokenizer {
     text: string,
     options: EncodeOptions & { signal?: AbortSignal } = {},
   ): Promise<Int32Array> {
-    return inSlices(this.steps(text, options), options.signal);
+    const { signal, ...rest } = readOptions("encodeAsync", options, encodeAsyncRules);
+    return inSlices(this.steps("encodeAsync", text, rest), signal);
   }
 
   /**
    * The text of token ids. Bytes that are not UTF-8 become U+FFFD. The space that a SentencePiece model puts before
    * text is taken off again.
-   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE
    */
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
-    const special = options.special ?? false;
+    checkTokenList("decode", ids);
+    const { special = false } = readOptions("decode", options, decodeRules);
     const parts: Uint8Array[] = [];
     let length = 0;
     for (let i = 0; i < ids.length; i++) {
@@ -116,15 +150,18 @@ export class Tokenizer {
     return decodeBytes(prefixed ? all.subarray(1) : all);
   }
 
-  /** A decoder for ids that arrive one by one. It never splits a character, and keeps a space at the beginning. */
+  /**
+   * A decoder for ids that arrive one by one. It never splits a character, and keeps a space at the beginning.
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT
+   */
   detokenizer(options: DecodeOptions = {}): Detokenizer {
-    const special = options.special ?? false;
+    const { special = false } = readOptions("detokenizer", options, decodeRules);
     return new Detokenizer((id) => this.outputBytes(id, special));
   }
 
   /**
    * The bytes that a token adds to a text: empty for control tokens, maybe a part of a character.
-   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE
    */
   tokenBytes(id: number): Uint8Array {
     return this.outputBytes(id, false).slice();
@@ -132,7 +169,7 @@ export class Tokenizer {
 
   /**
    * A token's text as it stands in the vocabulary ("Ġthe", "▁the", "<0x0A>", "<|im_end|>").
-   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE
    */
   tokenText(id: number): string {
     this.checkId(id);
@@ -142,15 +179,19 @@ export class Tokenizer {
 
   /**
    * A token's kind, see TokenKind.
-   * @throws ERR_INHOUSE_TOKEN_OUT_OF_RANGE
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE
    */
   tokenKind(id: number): number {
     this.checkId(id);
     return this.parts.kinds[id]!;
   }
 
-  /** The id of the token with this text in the vocabulary, if there is one (of several, the last). Not fast. */
+  /**
+   * The id of the token with this text in the vocabulary, if there is one (of several, the last). Not fast.
+   * @throws ERR_INHOUSE_INVALID_ARGUMENT
+   */
   tokenId(text: string): number | undefined {
+    checkText("tokenId", text);
     const wanted = new TextEncoder().encode(text);
     const { data, offsets } = this.parts.tokens;
     for (let id = this.size - 1; id >= 0; id--) {
@@ -181,22 +222,27 @@ export class Tokenizer {
   private checkId(id: number): void {
     if (Number.isInteger(id) && id >= 0 && id < this.size) return;
     throw new InhouseError(
-      "ERR_INHOUSE_TOKEN_OUT_OF_RANGE",
-      `token id ${String(id)}: expected an integer from 0 to ${this.size - 1}`,
+      typeof id === "number" ? "ERR_INHOUSE_TOKEN_OUT_OF_RANGE" : "ERR_INHOUSE_INVALID_ARGUMENT",
+      `token id ${show(id)}: expected an integer from 0 to ${this.size - 1}`,
     );
   }
 
-  private steps(text: string, options: EncodeOptions): Generator<void, Int32Array> {
-    if (typeof text !== "string") {
-      throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `text: ${typeof text}; expected a string`);
-    }
-    for (const name of ["special", "addBos", "addEos"] as const) {
-      const value: unknown = options[name];
-      if (value === undefined || typeof value === "boolean") continue;
-      throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${name}: ${typeof value}; expected a boolean`);
+  private steps(call: string, text: string, options: EncodeOptions): Generator<void, Int32Array> {
+    checkText(call, text);
+    const { special } = options;
+    const end = typeof special === "object" ? (special.at(-1)?.[1] ?? 0) : 0;
+    if (end > text.length) {
+      throw invalidArgument(
+        `${call}: option 'special' has a range that ends at ${end}; expected at most ${text.length}, the text's length`,
+      );
     }
     return encodeSteps(this.parts, text, options);
   }
+}
+
+function checkText(call: string, text: unknown): void {
+  if (typeof text !== "string")
+    throw invalidArgument(`${call}: the text is ${show(text)}; expected a string`);
 }
 
 /** Whether tokens of a kind put bytes into a text. */
@@ -205,13 +251,15 @@ function hasOutput(kind: number): boolean {
 }
 
 function* encodeSteps(parts: Vocabulary, text: string, options: EncodeOptions): Generator<void, Int32Array> {
-  const { special, bosTokenId, eosTokenId } = parts;
-  const control = options.special ?? false;
+  const { bosTokenId, eosTokenId } = parts;
+  const { special = false } = options;
   const out = new IdBuffer();
   const bos = (options.addBos ?? parts.addBos) && bosTokenId !== undefined;
   if (bos) out.push(bosTokenId);
 
-  const bytes = yield* toUtf8(text, parts.escapesSpaces);
+  const ranges = special === true ? [[0, text.length]] : special === false ? [] : special;
+  const { bytes, borders } = yield* toUtf8(text, parts.escapesSpaces, ranges.flat());
+  const control = new Stretches(borders);
   let work = 0;
   for (let at = 0; at < bytes.length;) {
     const start = at;
@@ -220,12 +268,12 @@ function* encodeSteps(parts: Vocabulary, text: string, options: EncodeOptions): 
     for (let from = start; from < bytes.length && id < 0; from += windowLength) {
       if (from > start) yield;
       const until = Math.min(from + windowLength, bytes.length);
-      id = special.find(bytes, from, until, bytes.length, control);
+      id = parts.special.find(bytes, from, until, bytes.length, control);
     }
     at = end;
     if (id >= 0) {
-      end = special.matchStart;
-      at = special.matchEnd;
+      end = parts.special.matchStart;
+      at = parts.special.matchEnd;
     }
     if (work++ > 32) {
       work = 0;

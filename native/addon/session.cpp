@@ -47,6 +47,7 @@ const char* finish_name(FinishReason reason) {
 Napi::Value usage_value(Napi::Env env, const Usage& usage) {
   auto object = Napi::Object::New(env);
   object.Set("promptTokens", Napi::Number::New(env, usage.prompt_tokens));
+  object.Set("computedPromptTokens", Napi::Number::New(env, usage.computed_prompt_tokens));
   object.Set("completionTokens", Napi::Number::New(env, usage.completion_tokens));
   object.Set("queueMs", Napi::Number::New(env, usage.queue_ms));
   object.Set("promptMs", Napi::Number::New(env, usage.prompt_ms));

@@ -26,8 +26,8 @@ int32_t output_rows(const EngineOptions& options) {
   return std::max(options.max_concurrent, kEvaluateOutputs);
 }
 
-std::string mebibytes(uint64_t bytes) {
-  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+std::string megabytes(uint64_t bytes) {
+  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
 }
 
 double milliseconds(Clock::time_point from, Clock::time_point to) {
@@ -56,10 +56,10 @@ void fit_memory(EngineOptions& options, const Model& model) {
     if (!automatic || options.context_length <= kSmallestContext) {
       throw Error(Code::out_of_memory, "a cache for maxConcurrent " + std::to_string(options.max_concurrent) +
                                            " times contextLength " + std::to_string(options.context_length) +
-                                           " takes " + mebibytes(cache) + " and activations for " +
+                                           " takes " + megabytes(cache) + " and activations for " +
                                            "maxBatchTokens " + std::to_string(options.max_batch_tokens) +
-                                           " take " + mebibytes(activations) + ", with " +
-                                           mebibytes(available) +
+                                           " take " + megabytes(activations) + ", with " +
+                                           megabytes(available) +
                                            " available; lower one of these options, or choose kvType q8_0");
     }
     options.context_length = std::max(kSmallestContext, options.context_length / 2);
@@ -176,11 +176,14 @@ class EngineThread final : public Engine {
         }
         worked = scheduler_.plan() && step();
       } catch (...) {
-        fail_all(describe_current_exception());
+        end_all(FinishReason::error, describe_current_exception());
       }
       idle = !worked;
       if (!events_.empty()) sink_.on_events(std::move(events_));
     }
+    events_.clear();
+    end_all(FinishReason::cancelled);
+    if (!events_.empty()) sink_.on_events(std::move(events_));
   }
 
   // Moves what callers posted to this thread's side; waits for more where there is nothing to compute. False
@@ -345,16 +348,17 @@ class EngineThread final : public Engine {
     const bool answered = sequence.first_token != Clock::time_point();
     Usage& usage = event.usage;
     usage.prompt_tokens = sequence.prompt_tokens();
+    usage.computed_prompt_tokens = std::min(sequence.computed, sequence.prompt_tokens());
     usage.completion_tokens = sequence.completion_tokens;
     usage.queue_ms = milliseconds(sequence.submitted, started ? sequence.started : now);
     if (started) usage.prompt_ms = milliseconds(sequence.started, answered ? sequence.first_token : now);
     if (answered) usage.decode_ms = milliseconds(sequence.first_token, now);
   }
 
-  void fail_all(const Error& error) noexcept {
+  void end_all(FinishReason reason, const std::optional<Error>& error = {}) noexcept {
     for (auto& sequence : scheduler_.remove_all()) {
       try {
-        finish(*sequence, FinishReason::error, error);
+        finish(*sequence, reason, error);
       } catch (...) {
         // Not even memory for the event: its reader learns of the end when the engine does.
       }

@@ -48,7 +48,8 @@ struct RequestSpec {
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
 
 struct Usage {
-  int32_t prompt_tokens = 0;
+  int32_t prompt_tokens = 0;           // of the request
+  int32_t computed_prompt_tokens = 0;  // fewer where it ended before
   int32_t completion_tokens = 0;
   double queue_ms = 0;   // from submit to the first step that carries the request
   double prompt_ms = 0;  // from then to the first token
@@ -96,7 +97,8 @@ class Engine {
   // out_of_memory.
   static std::unique_ptr<Engine> create(std::shared_ptr<Model> model, Vocabulary vocabulary,
                                         const EngineOptions& options, EventSink& sink);
-  // Cancels all requests, waits for the step in progress, ends the thread. No event comes after it returns.
+  // Waits for the step in progress, cancels all requests, whose last events come before it returns, and ends
+  // the thread.
   virtual ~Engine() = default;
 
   // Checks and queues a request; its events carry the id returned. Errors: invalid_argument,

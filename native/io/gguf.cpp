@@ -16,42 +16,50 @@ namespace {
 
 class FileMapping final : public Mapping {
  public:
-  explicit FileMapping(platform::MappedFile file) : file_(std::move(file)) {}
-  const uint8_t* data() const override { return file_.data(); }
-  uint64_t size() const override { return file_.size(); }
-  bool damaged() const override { return file_.damaged(); }
+  explicit FileMapping(std::shared_ptr<const platform::File> file)
+      : file_(std::move(file)), mapped_(file_->map()) {}
+  const uint8_t* data() const override { return mapped_.data(); }
+  uint64_t size() const override { return mapped_.size(); }
+  void check() const override {
+    file_->check_unchanged();
+    if (!mapped_.damaged()) return;  // nothing mends it, though the file may look as before
+    throw Error(Code::file_changed, file_->path() + ": was shorter for a time; load it again");
+  }
   void lock() override {
     const std::lock_guard guard(mutex_);
-    if (!locked_) platform::lock_memory(file_.data(), file_.size());
+    if (!locked_) platform::lock_memory(mapped_.data(), mapped_.size());
     locked_ = true;  // until it is unmapped
   }
 
  private:
-  platform::MappedFile file_;
+  const std::shared_ptr<const platform::File> file_;
+  const platform::MappedFile mapped_;
   std::mutex mutex_;
   bool locked_ = false;
 };
 
 class FileSource final : public ByteSource {
  public:
-  explicit FileSource(const std::string& path) : file_(platform::File::open(path)) {}
-  const std::string& name() const override { return file_.path(); }
-  uint64_t size() const override { return file_.size(); }
-  void read(uint64_t offset, void* dst, uint64_t count) const override { file_.read(offset, dst, count); }
+  explicit FileSource(const std::string& path)
+      : file_(std::make_shared<platform::File>(platform::File::open(path))) {}
+  const std::string& name() const override { return file_->path(); }
+  uint64_t size() const override { return file_->size(); }
+  void read(uint64_t offset, void* dst, uint64_t count) const override { file_->read(offset, dst, count); }
   std::shared_ptr<Mapping> map() const override {
     const std::lock_guard guard(mutex_);
     std::shared_ptr<Mapping> mapping = mapping_.lock();
-    if (!mapping) mapping_ = mapping = std::make_shared<FileMapping>(file_.map());
+    if (!mapping) mapping_ = mapping = std::make_shared<FileMapping>(file_);
     return mapping;
   }
+  void check_unchanged() const override { file_->check_unchanged(); }
   std::string identity() const override {
-    const platform::FileIdentity& id = file_.identity();
+    const platform::FileIdentity& id = file_->identity();
     return std::to_string(id.device) + ":" + std::to_string(id.inode) + ":" + std::to_string(id.size) + ":" +
            std::to_string(id.modified_ns);
   }
 
  private:
-  platform::File file_;
+  const std::shared_ptr<const platform::File> file_;  // its mapping keeps it open
   mutable std::mutex mutex_;
   mutable std::weak_ptr<Mapping> mapping_;  // shared by all who map this file
 };
@@ -103,6 +111,10 @@ class OpenGguf final : public GgufFile {
   std::shared_ptr<Mapping> map(uint32_t part) const override {
     if (part >= sources_.size()) throw Error(Code::internal, "map of a part that the model does not have");
     return sources_[part]->map();
+  }
+
+  void check_unchanged() const override {
+    for (const auto& source : sources_) source->check_unchanged();
   }
 
   std::string identity() const override {

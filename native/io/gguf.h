@@ -56,13 +56,15 @@ struct TensorInfo {
 };
 
 // A read-only view of mapped file bytes; unmapped with its last owner. If the file shrinks while mapped,
-// reads of the lost pages give zeros and `damaged()` becomes true.
+// reads of the lost pages give zeros.
 class Mapping {
  public:
   virtual ~Mapping() = default;
   virtual const uint8_t* data() const = 0;
   virtual uint64_t size() const = 0;
-  virtual bool damaged() const = 0;
+  // Throws file_changed where the file has become shorter or was written to since it was opened: what was
+  // read here is void. Takes about a microsecond.
+  virtual void check() const = 0;
   // Keeps the pages in memory from now on. Error: memory_lock. Thread-safe.
   virtual void lock() = 0;
 };
@@ -109,6 +111,9 @@ class GgufFile {
   // Maps one part of the model as a whole; tensor bytes start at TensorInfo::offset. All callers share one
   // mapping per part while any of them holds it.
   virtual std::shared_ptr<Mapping> map(uint32_t part) const = 0;
+
+  // Throws file_changed where a part was written to since it was opened: what was read of it is void.
+  virtual void check_unchanged() const = 0;
 
   // Names this very content on this machine (device, inode, size and time of each part), for sharing weights.
   virtual std::string identity() const = 0;

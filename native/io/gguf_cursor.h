@@ -29,7 +29,7 @@ class Cursor {
  public:
   // Headers of real models take up to some 30 MB (large vocabularies). The bound keeps a hostile file, which
   // can be sparse, from taking memory in proportion to its size.
-  static constexpr uint64_t max_header_bytes = uint64_t(256) << 20;
+  static constexpr uint64_t max_header_bytes = 256'000'000;
 
   explicit Cursor(const ByteSource& source) : source_(source) {}
 
@@ -47,7 +47,7 @@ class Cursor {
       fail(Code::gguf_invalid, field,
            "announces " + std::to_string(count) + (width == 1 ? " bytes" : " items") + "; expected at most " +
                std::to_string(header_left / width) + " (all headers within " +
-               std::to_string(max_header_bytes >> 20) + " MiB)");
+               std::to_string(max_header_bytes / 1'000'000) + " MB)");
     }
     if (count * width > remaining()) {
       fail(Code::gguf_truncated, field,

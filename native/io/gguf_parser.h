@@ -24,6 +24,7 @@ class ByteSource {
   virtual uint64_t size() const = 0;
   virtual void read(uint64_t offset, void* dst, uint64_t count) const = 0;
   virtual std::shared_ptr<Mapping> map() const = 0;
+  virtual void check_unchanged() const = 0;
   virtual std::string identity() const = 0;
 };
 using SourceOpener = std::function<std::unique_ptr<ByteSource>(const std::string& path)>;

@@ -146,7 +146,6 @@ std::shared_ptr<const GgufFile> open_file(const ModelOptions& options) {
 std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadControl& control) {
   const std::shared_ptr<const GgufFile> file = options.file ? options.file : open_file(options);
   std::unique_ptr<Model> model(new Model);
-  model->path_ = file->path();
   HyperParameters& hyper = model->hyper_;
   hyper = read_hyperparameters(*file);
   model->backend_ = make_backend(options);
@@ -186,10 +185,7 @@ uint64_t Model::weight_bytes() const {
 }
 
 void Model::check_file() const {
-  if (store_->damaged()) {
-    throw Error(Code::file_changed,
-                path_ + " became shorter while it was in use; restore the file and load the model again");
-  }
+  store_->check_mappings();
 }
 
 }  // namespace inhouse

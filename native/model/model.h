@@ -56,7 +56,7 @@ class Model {
   Backend& backend() const { return *backend_; }
   uint64_t parameters() const { return parameters_; }  // elements of all tensors
   uint64_t weight_bytes() const;                       // memory the weights hold, shared or not
-  // Throws file_changed where a mapped file has become shorter, so that results are void.
+  // Throws file_changed where a mapped file became shorter or was written to, so that results are void.
   void check_file() const;
   const Weight* token_embedding = nullptr;
   const Weight* output_norm = nullptr;
@@ -65,7 +65,6 @@ class Model {
 
  private:
   Model() = default;
-  std::string path_;
   HyperParameters hyper_;
   std::unique_ptr<Backend> backend_;
   std::shared_ptr<WeightStore> store_;

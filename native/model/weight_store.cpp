@@ -34,9 +34,9 @@ void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector
   }
   if (available > 0 && missing > available) {
     throw Error(Code::out_of_memory,
-                "the weights of " + file.path() + " take " + std::to_string(missing >> 20) + " MiB, with " +
-                    std::to_string(available >> 20) +
-                    " MiB available; use a smaller quantization, or repack: false to compute "
+                "the weights of " + file.path() + " take " + std::to_string(missing / 1'000'000) +
+                    " MB, with " + std::to_string(available / 1'000'000) +
+                    " MB available; use a smaller quantization, or repack: false to compute "
                     "from the mapped file");
   }
   for (const WeightRequest& request : requests) {
@@ -52,6 +52,7 @@ void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector
     }
     *request.slot = weight.get();
   }
+  file.check_unchanged();
 }
 
 uint64_t WeightStore::bytes() const {
@@ -61,11 +62,10 @@ uint64_t WeightStore::bytes() const {
   return sum;
 }
 
-bool WeightStore::damaged() const {
+void WeightStore::check_mappings() const {
   // No lock: models ask only after their load, when the list no longer changes for them; a second file of the
   // same identity adds no mapping.
-  return std::any_of(mappings_.begin(), mappings_.end(),
-                     [](const auto& mapping) { return mapping->damaged(); });
+  for (const auto& mapping : mappings_) mapping->check();
 }
 
 }  // namespace inhouse

@@ -29,13 +29,14 @@ class WeightStore {
   // share. Where a load is cancelled, what it has read stays for the next.
   //
   // Throws out_of_memory before reading where the weights take more than `available` bytes (0: unknown, or
-  // nothing is copied): such a load would not fail, but the system would end a process to make room.
+  // nothing is copied): such a load would not fail, but the system would end a process to make room. Throws
+  // file_changed where the file was written to since it was opened.
   void load(const GgufFile& file, Backend& backend, const std::vector<WeightRequest>& requests,
             uint64_t available, const LoadControl& control);
 
   uint64_t bytes() const;
-  // True once a mapped file has become shorter, so that weights were lost.
-  bool damaged() const;
+  // Throws file_changed where a mapped file is no longer what it was.
+  void check_mappings() const;
 
  private:
   mutable std::mutex mutex_;  // held while reading; guards what follows

@@ -50,8 +50,9 @@ namespace {
 
 // Weights that an item covers when few rows share them: long enough to stream, short enough to balance.
 constexpr int64_t kFewItemBytesMost = 128 << 10, kFewItemBytesLeast = 16 << 10;
-// Activation rows per item: with K of 1,500 they stay in the second-level cache.
-constexpr int64_t kItemRows = 192;
+// Rows and panels per item when many rows share the weights: activations and sums stay in the second-level
+// cache.
+constexpr int64_t kItemRows = 192, kItemPanels = 16;
 // Numbers below which a parallel region costs more than it saves.
 constexpr int64_t kInlineNumbers = 1 << 15;
 
@@ -150,17 +151,19 @@ void CpuLinear::run(const float* x, int64_t rows, std::span<const Projection> ou
       job.rows = rows;
     }
     const bool few = job.rows <= kFewRows;
-    job.item_panels = !weight.packed ? kernels::kDensePanels : kStripPanels;
-    if (few) {
-      const int64_t wanted = std::max<int64_t>(1, few_item_bytes / weight.panel_bytes);
-      job.item_panels = weight.packed ? wanted : (wanted + 3) / 4 * 4;
-    }
-    job.panel_items = (weight.panels() + job.item_panels - 1) / job.item_panels;
     // Packing on the fly is paid per item, so those take all rows.
-    job.item_rows = few || weight.file_rows ? job.rows : kItemRows;
+    job.item_rows = few || weight.file_rows ? job.rows : std::min(job.rows, kItemRows);
     job.row_items = (job.rows + job.item_rows - 1) / job.item_rows;
+    // Panels that kernels take at once.
+    const int64_t unit = !weight.packed ? kernels::kDensePanels : few ? 1 : kStripPanels;
+    const int64_t wanted = few             ? few_item_bytes / weight.panel_bytes
+                           : weight.packed ? std::clamp(weight.panels() * job.row_items / (8 * threads_),
+                                                        int64_t(kStripPanels), kItemPanels)
+                                           : unit;
+    job.item_panels = std::max<int64_t>(1, (wanted + unit - 1) / unit) * unit;
+    job.panel_items = (weight.panels() + job.item_panels - 1) / job.item_panels;
     items += job.items();
-    uint64_t need = uint64_t(kernels::many_scratch_bytes(job.item_rows));
+    uint64_t need = uint64_t(kernels::many_scratch_bytes(job.item_rows, job.item_panels));
     if (weight.file_rows) need += uint64_t(job.item_panels * weight.panel_bytes) + 64;
     scratch = std::max(scratch, need);
   }
@@ -219,9 +222,7 @@ void CpuLinear::work(const Job& job, int64_t item, uint8_t* scratch) const {
     kernels_.few[int(weight.packed->format)](matrix, x, int(rows), begin, end, out);
     return;
   }
-  for (int64_t p = begin; p < end; p += kStripPanels)
-    kernels_.many[int(weight.packed->format)](matrix, x, rows, p, std::min(end, p + kStripPanels), out,
-                                              scratch);
+  kernels_.many[int(weight.packed->format)](matrix, x, rows, begin, end, out, scratch);
 }
 
 }  // namespace inhouse

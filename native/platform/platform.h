@@ -55,6 +55,10 @@ class File {
   // Fills dst completely. Errors: file_changed where the file has become too short, file_read otherwise.
   void read(uint64_t offset, void* dst, uint64_t count) const;
 
+  // Throws file_changed where the file has been written to since it was opened, by its size and time; takes
+  // about a microsecond. A file that another has replaced under its name is unchanged.
+  void check_unchanged() const;
+
   // Maps the file at its size when it was opened (> 0). Errors: file_changed, file_read, out_of_memory.
   MappedFile map() const;
 

@@ -91,6 +91,12 @@ void File::read(uint64_t offset, void* dst, uint64_t count) const {
   }
 }
 
+void File::check_unchanged() const {
+  struct stat status;
+  if (fstat(int(handle_), &status) == 0 && identity_of(status) == identity_) return;
+  throw Error(Code::file_changed, path_ + ": was written to after it was opened; load it again");
+}
+
 uint64_t page_size() {
   static const uint64_t size = uint64_t(sysconf(_SC_PAGESIZE));
   return size;

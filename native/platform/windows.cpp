@@ -30,6 +30,13 @@ HANDLE handle_of(intptr_t handle) {
   return reinterpret_cast<HANDLE>(handle);
 }
 
+FileIdentity identity_of(const BY_HANDLE_FILE_INFORMATION& info) {
+  const auto join = [](DWORD high, DWORD low) { return uint64_t(high) << 32 | low; };
+  return {info.dwVolumeSerialNumber, join(info.nFileIndexHigh, info.nFileIndexLow),
+          join(info.nFileSizeHigh, info.nFileSizeLow),
+          int64_t(join(info.ftLastWriteTime.dwHighDateTime, info.ftLastWriteTime.dwLowDateTime) * 100)};
+}
+
 }  // namespace
 
 File File::open(const std::string& path) {
@@ -56,12 +63,7 @@ File File::open(const std::string& path) {
   if (GetFileType(handle) != FILE_TYPE_DISK || !GetFileInformationByHandle(handle, &info)) {
     throw Error(Code::file_read, path + ": is a pipe or device; expected a regular file");
   }
-  const auto join = [](DWORD high, DWORD low) { return uint64_t(high) << 32 | low; };
-  file.identity_.device = info.dwVolumeSerialNumber;
-  file.identity_.inode = join(info.nFileIndexHigh, info.nFileIndexLow);
-  file.identity_.size = join(info.nFileSizeHigh, info.nFileSizeLow);
-  file.identity_.modified_ns =
-      int64_t(join(info.ftLastWriteTime.dwHighDateTime, info.ftLastWriteTime.dwLowDateTime) * 100);
+  file.identity_ = identity_of(info);
   return file;
 }
 
@@ -93,6 +95,12 @@ void File::read(uint64_t offset, void* dst, uint64_t count) const {
     offset += got;
     count -= got;
   }
+}
+
+void File::check_unchanged() const {
+  BY_HANDLE_FILE_INFORMATION info;
+  if (GetFileInformationByHandle(handle_of(handle_), &info) && identity_of(info) == identity_) return;
+  throw Error(Code::file_changed, path_ + ": was written to after it was opened; load it again");
 }
 
 // Windows refuses to shrink a file that is mapped, so there is nothing to guard.

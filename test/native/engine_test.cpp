@@ -6,11 +6,13 @@
 #include <condition_variable>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <thread>
 
 #include "test/native/check.h"
+#include "test/native/gguf_writer.h"
 #include "test/native/random_model.h"
 
 using namespace inhouse;
@@ -151,6 +153,17 @@ std::vector<RandomModel> shapes() {
 
 std::vector<Device> devices() {
   return {Device::reference, Device::cpu};
+}
+
+// Overwrites the end of a file, which keeps its size. Its time is set too: a system's clock for files may
+// stand still for some milliseconds.
+void write_to(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-64, std::ios::end);
+  file.write(std::string(64, '\0').data(), 64);
+  file.close();
+  std::filesystem::last_write_time(path,
+                                   std::filesystem::file_time_type::clock::now() + std::chrono::seconds(1));
 }
 
 }  // namespace
@@ -306,6 +319,32 @@ TEST(a_mapped_file_that_shrinks_ends_its_requests_with_an_error) {
   }
 }
 
+TEST(a_mapped_file_that_is_written_to_ends_its_requests_with_an_error) {
+  for (const Device device : devices()) {
+    CpuOptions mapped;
+    mapped.repack = false;
+    Rig rig(shapes()[0], device, 1, {}, mapped), repacked(shapes()[0], device);
+    for (const Rig* written : {&rig, &repacked}) write_to(written->path());
+    const Outcome outcome = rig.collector.wait(rig.engine->submit(request(50, 20)));
+    CHECK(outcome.finish == FinishReason::error);
+    CHECK(outcome.error && outcome.error->code() == Code::file_changed);
+    CHECK(repacked.collector.wait(repacked.engine->submit(request(50, 20))).finish == FinishReason::length);
+  }
+}
+
+TEST(a_file_that_is_written_to_while_it_is_loaded_is_refused) {
+  for (const bool repack : {true, false}) {
+    Rig rig(shapes()[0]);
+    rig.engine.reset();
+    rig.model.reset();
+    ModelOptions options;
+    options.path = rig.path();
+    options.cpu.repack = repack;
+    const LoadControl control{nullptr, [&](uint64_t) { write_to(rig.path()); }};
+    check_error("written to", Code::file_changed, {rig.path()}, [&] { Model::load(options, control); });
+  }
+}
+
 TEST(models_of_one_file_share_their_weights) {
   Rig rig(shapes()[0]);
   ModelOptions options;
@@ -372,6 +411,10 @@ TEST(cancelling_ends_a_request_anywhere) {
     rig.engine->cancel(id);
     const Outcome outcome = rig.collector.wait(id);
     CHECK(outcome.finish == FinishReason::cancelled);
+    const Usage& usage = outcome.usage;
+    CHECK_EQ(usage.prompt_tokens, id == decoding ? 8 : 400);
+    CHECK(id == decoding ? usage.computed_prompt_tokens == 8 : usage.computed_prompt_tokens < 400);
+    CHECK_EQ(usage.computed_prompt_tokens > 0, usage.prompt_ms > 0);
   }
   // All blocks are free again: full contexts fit.
   for (int round = 0; round < 3; ++round) {
@@ -385,8 +428,15 @@ TEST(cancelling_ends_a_request_anywhere) {
 TEST(an_engine_can_end_while_requests_run) {
   for (int round = 0; round < 20; ++round) {
     Rig rig(shapes()[size_t(round) % 3]);
-    for (int32_t i = 0; i < 6; ++i) rig.engine->submit(request(100 + i, 200, 0.8f, i));
+    std::vector<uint64_t> ids;
+    for (int32_t i = 0; i < 6; ++i) ids.push_back(rig.engine->submit(request(100 + i, 200, 0.8f, i)));
     std::this_thread::sleep_for(std::chrono::microseconds(300 * round));
+    rig.engine.reset();
+    for (const uint64_t id : ids) {
+      const Outcome outcome = rig.collector.wait(id);
+      CHECK(outcome.finish == FinishReason::cancelled || outcome.finish == FinishReason::length);
+      CHECK_EQ(outcome.usage.completion_tokens, int32_t(outcome.tokens.size()));
+    }
   }
 }
 

@@ -295,9 +295,9 @@ TEST(a_sparse_file_takes_no_memory_for_its_size) {
     });
   };
   const std::string huge = good().build().substr(0, 8) + u64(0) + u64(1);
-  check_error("array", Code::gguf_invalid, {"\"k\"", "MiB"},
+  check_error("array", Code::gguf_invalid, {"\"k\"", "MB"},
               [&] { open_sparse(huge + entry_array("k", U8, uint64_t(1) << 40, "")); });
-  check_error("texts", Code::gguf_invalid, {"\"k\"", "MiB"},
+  check_error("texts", Code::gguf_invalid, {"\"k\"", "MB"},
               [&] { open_sparse(huge + entry_array("k", STRING, uint64_t(1) << 36, "")); });
   check_error("arrays", Code::gguf_invalid, {"\"k\"", "number of arrays"},
               [&] { open_sparse(huge + entry_array("k", ARRAY, 1 << 21, "")); });

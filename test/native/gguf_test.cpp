@@ -203,11 +203,14 @@ TEST(tensors_are_where_they_should_be) {
   auto mapping = file->map(0);
   CHECK_EQ(mapping->size(), bytes.size());
   CHECK(std::memcmp(mapping->data(), bytes.data(), bytes.size()) == 0);
-  CHECK(!mapping->damaged());
+  mapping->check();
+  file->check_unchanged();
   CHECK_EQ(file->identity(), GgufFile::open(path)->identity());
   std::filesystem::resize_file(path, bytes.size() - 1);
   check_error(HERE, Code::file_changed, {"modèle", "ends at byte"},
               [&] { file->read(t, 0, 24, got.data()); });
+  check_error(HERE, Code::file_changed, {"modèle"}, [&] { file->check_unchanged(); });
+  check_error(HERE, Code::file_changed, {"modèle"}, [&] { mapping->check(); });
   CHECK_EQ(file->map(0), mapping);  // shared while somebody holds it
   mapping.reset();
   check_error(HERE, Code::file_changed, {"shorter"}, [&] { file->map(0); });

@@ -102,6 +102,7 @@ class MemorySource final : public ByteSource {
     furthest = std::max(furthest, offset + count);
   }
   std::shared_ptr<Mapping> map() const override { return nullptr; }
+  void check_unchanged() const override {}
   std::string identity() const override { return name_; }
   mutable uint64_t furthest = 0;  // end of the last byte read
 

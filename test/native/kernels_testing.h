@@ -51,7 +51,7 @@ class MemoryFile final : public GgufFile {
       explicit View(std::shared_ptr<std::vector<uint8_t>> b) : bytes_(std::move(b)) {}
       const uint8_t* data() const override { return bytes_->data(); }
       uint64_t size() const override { return bytes_->size(); }
-      bool damaged() const override { return false; }
+      void check() const override {}
       void lock() override {}
 
      private:
@@ -59,6 +59,7 @@ class MemoryFile final : public GgufFile {
     };
     return std::make_shared<View>(bytes);
   }
+  void check_unchanged() const override {}
   std::string identity() const override { return "memory"; }
 };
 

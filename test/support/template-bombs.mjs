@@ -36,7 +36,7 @@ const bombs = {
   "100,000 brackets": `{{ ${"[".repeat(1e5)}`,
   "20,000 if": "{% if 1 %}".repeat(20_000) + "{% endif %}".repeat(20_000),
   "half a million spaces": `${" ".repeat(5e5)}x`,
-  "spaces before tags": `${" ".repeat(1000)}{%`.repeat(500),
+  "spaces before tags": `${" ".repeat(2000)}{%`.repeat(250),
   "a source too long": "x".repeat(600_000),
   "wide indent": "{{ 'a\\nb' | indent(500000000) }}",
   "wide tojson": "{{ [[[1]]] | tojson(indent=100000000) }}",
@@ -64,4 +64,4 @@ for (const [name, source] of Object.entries(bombs)) {
     JSON.stringify({ name, outcome, milliseconds: Math.round(performance.now() - start), megabytes }),
   );
 }
-console.log(new ChatTemplate("{{ messages[0].content }}").render([{ role: "user", content: "alive" }]));
+console.log(new ChatTemplate("{{ messages[0].content }}").render([{ role: "user", content: "alive" }]).text);

@@ -27,7 +27,7 @@ export function compareWithGolden(name: string, source: string): void {
         tools: flags.includes("tools") ? tools : undefined,
         addGenerationPrompt: flags.includes("prompt"),
         now: new Date(2025, 2, 4, 15, 6, 7),
-      });
+      }).text;
     if (expected.text !== undefined) expect(render(), key).toBe(expected.text);
     else expect(render, key).toThrow(expected.error);
   }

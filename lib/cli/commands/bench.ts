@@ -112,10 +112,13 @@ async function bench(
   for (let round = 0; round < count; ++round) {
     const bar = new ProgressBar(shell.stderr, "measuring");
     bar.update(round / count, `round ${round + 1} of ${count}`);
-    const samples = await measureRound(open, cases, prompts, Math.max(...cases.map(contextOf)));
-    // The peak of a process never falls: only the first round's is of these figures alone.
-    rounds.push({ ...samples, peakBytes: (rounds[0] ?? samples).peakBytes });
-    bar.clear();
+    try {
+      const samples = await measureRound(open, cases, prompts, Math.max(...cases.map(contextOf)));
+      // The peak of a process never falls: only the first round's is of these figures alone.
+      rounds.push({ ...samples, peakBytes: (rounds[0] ?? samples).peakBytes });
+    } finally {
+      bar.clear();
+    }
     limits.push(await measureLimits(threads, options.instructionSet));
     shell.signal.throwIfAborted();
   }

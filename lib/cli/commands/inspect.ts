@@ -70,7 +70,7 @@ function summary(header: ModelHeader): Record<string, unknown> {
     layers: get(`${String(architecture)}.block_count`),
     trainedContextLength: get(`${String(architecture)}.context_length`),
     vocabularySize: vocabulary !== undefined && isArray(vocabulary) ? vocabulary.length : undefined,
-    hasChatTemplate: header.metadata.has("tokenizer.chat_template"),
+    hasChatTemplate: Boolean(get("tokenizer.chat_template")),
     tensorTypes: types,
   };
 }

@@ -1,5 +1,4 @@
 // `inhouse eval perplexity`: how well a model predicts a text.
-import { readFile } from "node:fs/promises";
 import { endianness } from "node:os";
 
 import { InhouseError } from "../../errors.js";
@@ -9,6 +8,7 @@ import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import type { EvaluateRows } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { integerFlag, parseFlags } from "../flags.js";
+import { readTextFile } from "../input.js";
 import { load } from "../loading.js";
 import { OutputFile } from "../output-file.js";
 import { loadFlags, loadOptions } from "../settings.js";
@@ -25,7 +25,7 @@ const evalFlags = {
     value: "IDS.json",
     help: "A JSON array of token ids, or an array of such arrays, each a context of its own.",
   },
-  context: integerFlag("context", "N", 2, 1 << 20, "With --file: tokens of one window (default: 512)."),
+  context: integerFlag("context", "N", 3, 1 << 20, "With --file: tokens of one window (default: 512)."),
   logprobs: {
     name: "logprobs",
     value: "OUT",
@@ -51,8 +51,11 @@ export const perplexityCommand: Command = {
     if ((file === undefined) === (tokens === undefined))
       throw new UsageError("give either --file or --tokens");
     const window = (values.context as number | undefined) ?? 512;
-    const given = tokens === undefined ? undefined : parseContexts(await readFile(tokens, "utf8"), tokens);
-    const text = file === undefined ? undefined : await readFile(file, "utf8");
+    const given =
+      tokens === undefined
+        ? undefined
+        : parseContexts(await readTextFile("tokens", tokens, shell.signal), tokens);
+    const text = file === undefined ? undefined : await readTextFile("file", file, shell.signal);
 
     const options = loadOptions(values);
     options.contextLength = Math.max(

@@ -1,12 +1,13 @@
 // `inhouse run`: one answer, or a conversation on a terminal.
-import { readFile } from "node:fs/promises";
-
+import { InhouseError } from "../../errors.js";
 import type { Generation } from "../../generate.js";
 import type { Model } from "../../model.js";
+import type { GenerateOptions } from "../../request.js";
 import type { ChatMessage, GenerationResult } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { converse } from "../conversation.js";
 import { parseFlags } from "../flags.js";
+import { readText, readTextFile } from "../input.js";
 import { load } from "../loading.js";
 import { generateOptions, loadFlags, loadOptions, requestFlags, samplingFlags } from "../settings.js";
 import { json } from "../terminal.js";
@@ -17,7 +18,7 @@ const ownFlags = {
   raw: { name: "raw", help: "Continue the prompt as it is, without the chat template." },
   template: { name: "template", value: "FILE", help: "A Jinja chat template to use in place of the file's." },
   json: { name: "json", help: "Print one JSON document when the answer is complete." },
-  quiet: { name: "quiet", short: "q", help: "No line of timings on stderr." },
+  quiet: { name: "quiet", short: "q", help: "No timings, and no word on a cut answer, on stderr." },
 };
 
 export const runCommand: Command = {
@@ -47,45 +48,46 @@ export const runCommand: Command = {
     if (prompt === undefined && values.json === true) throw new UsageError("--json wants a PROMPT");
     const options = generateOptions(values);
     const template =
-      values.template === undefined ? {} : { template: await readFile(values.template as string, "utf8") };
+      values.template === undefined
+        ? {}
+        : { template: await readTextFile("template", values.template as string, shell.signal) };
     const system: ChatMessage[] =
       values.system === undefined ? [] : [{ role: "system", content: values.system as string }];
 
     const model = await load(name!, loadOptions(values), shell);
     try {
+      if (values.raw !== true && values.template === undefined && !model.info.hasChatTemplate)
+        throw noTemplate();
       const start = (text: string, before: readonly ChatMessage[]) =>
         values.raw === true
           ? model.complete(text, options)
           : model.chat([...before, { role: "user", content: text }], { ...options, ...template });
       if (prompt === undefined) {
-        await converse(start, system, shell);
+        await converse(start, system, (result) => cutNote(result, options, model), shell);
         return;
       }
       const result = await answer(start(prompt, system), values.json !== true, shell);
       if (values.json === true) await shell.stdout.write(`${json(document(result))}\n`);
-      else if (values.quiet !== true) shell.stderr.note(`${timings(result, model)}\n`);
+      else if (values.quiet !== true)
+        shell.stderr.note(`${cutNote(result, options, model)}${timings(result, model)}\n`);
     } finally {
       await model.dispose();
     }
   },
 };
 
+function noTemplate(): InhouseError {
+  return new InhouseError(
+    "ERR_INHOUSE_TEMPLATE_MISSING",
+    "this model has no chat template: it is probably a base model, which continues texts. Use --raw for that, or " +
+      "give it a template with --template FILE",
+  );
+}
+
 /** The prompt from stdin, or undefined where a conversation is wanted. */
 async function readPrompt(operand: string | undefined, shell: Shell): Promise<string | undefined> {
   if (operand === undefined && shell.stdin.isTTY) return undefined;
-  const chunks: Buffer[] = [];
-  const stop = () => shell.stdin.destroy();
-  shell.signal.addEventListener("abort", stop, { once: true });
-  try {
-    for await (const chunk of shell.stdin as AsyncIterable<Buffer>) chunks.push(chunk);
-  } catch (error) {
-    if (!shell.signal.aborted) throw error;
-  }
-  shell.signal.removeEventListener("abort", stop);
-  shell.signal.throwIfAborted();
-  const text = Buffer.concat(chunks)
-    .toString("utf8")
-    .replace(/\r?\n$/, "");
+  const text = (await readText(shell.stdin, "stdin", shell.signal)).replace(/\r?\n$/, "");
   if (text === "") throw new UsageError("no PROMPT given, and nothing on stdin");
   return text;
 }
@@ -110,6 +112,17 @@ async function answer(generation: Generation, stream: boolean, shell: Shell): Pr
   } finally {
     shell.signal.removeEventListener("abort", cancel);
   }
+}
+
+/** A line that says what cut an answer short; empty where nothing did. */
+function cutNote(
+  { finishReason, usage }: GenerationResult,
+  { maxTokens }: GenerateOptions,
+  model: Model,
+): string {
+  if (finishReason !== "length") return "";
+  if (usage.completionTokens === maxTokens) return `(cut at --max-tokens ${maxTokens})\n`;
+  return `(cut: the context of ${model.info.contextLength} tokens is full; --context N sets another)\n`;
 }
 
 function document(result: GenerationResult): unknown {

@@ -6,6 +6,7 @@ import {
   pull,
   type PullProgress,
   remove,
+  type StoredModel,
   storeFolder,
 } from "../../hub/index.js";
 import { allFlags, type Command, operands } from "../command.js";
@@ -80,12 +81,17 @@ export const listCommand: Command = {
     if (models.length === 0) shell.stderr.note(`the store is empty: ${visible(storeFolder())}\n`);
     const width = Math.max(0, ...models.map((model) => model.name.length));
     for (const model of models) {
-      const state = model.complete ? (model.licence ?? "") : "incomplete; pull it again to go on";
+      const state = stateOf(model);
       const row = `${visible(model.name).padEnd(width)}  ${bytes(model.bytes).padStart(7)}  ${state}`;
       await shell.stdout.write(`${row.trimEnd()}\n`);
     }
   },
 };
+
+function stateOf({ complete, gguf, licence }: StoredModel): string {
+  if (!complete) return "incomplete; pull it again to go on";
+  return gguf ? (licence ?? "") : "not a GGUF file that can be read";
+}
 
 export const removeCommand: Command = {
   name: "rm",
