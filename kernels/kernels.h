@@ -106,6 +106,9 @@ struct AttentionArgs {
 inline constexpr int kAttentionQueries = 12;  // (query, head) pairs that a call takes at most
 inline constexpr int64_t kAttentionScratchFloats = kAttentionQueries * 32;
 
+inline constexpr int kReadProbes = 4;
+inline constexpr int kMultiplyProbes = 5;
+
 struct Kernels {
   const char* name;     // "avx512vnni", as CpuOptions names it
   const char* title;    // for people
@@ -147,10 +150,12 @@ struct Kernels {
   void (*attention_finish)(int queries, int heads, int32_t head_dim_v, const float* sum, const float* state,
                            float* out, int64_t out_stride);
 
-  // The machine's limits, for benchmarks (kernels/cpu/probe.inc.h).
-  uint64_t (*probe_read)(const uint8_t* data, int64_t bytes, int streams, int64_t ahead);
-  int64_t (*probe_dot)(int64_t rounds);  // 8-bit integer multiply-adds done
-  int64_t (*probe_fma)(int64_t rounds);  // float32 multiply-adds done
+  // The machine's limits, for benchmarks, each in several forms of which the best counts: reads in 1 to 8
+  // streams, fetched `ahead` bytes early; multiply-adds of 8-bit integers and of float32 into 4 to 16 sums,
+  // which return how many were done.
+  uint64_t (*probe_read[kReadProbes])(const uint8_t* data, int64_t bytes, int64_t ahead);
+  int64_t (*probe_dot[kMultiplyProbes])(int64_t rounds);
+  int64_t (*probe_fma[kMultiplyProbes])(int64_t rounds);
 };
 
 // Implementations this build has, best first, with whether this machine can run each. [count]

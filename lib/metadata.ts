@@ -10,7 +10,7 @@ function wrong(key: string, value: unknown, expected: string): InhouseError {
 }
 
 /** A text of the metadata, undefined where it is absent. Throws ERR_INHOUSE_GGUF_INVALID for another type. */
-export function textOf(header: ModelHeader, key: string): string | undefined {
+export function textOf(header: Pick<ModelHeader, "metadata">, key: string): string | undefined {
   const value = header.metadata.get(key)?.value;
   if (value === undefined || typeof value === "string") return value;
   throw wrong(key, value, "a string");

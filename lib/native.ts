@@ -45,8 +45,29 @@ export interface NativeFile {
   metadata(from: number, to: number): { key: string; type: number; value: NativeValue }[];
   tensors(from: number, to: number): NativeTensor[];
   array(entry: number, path: Uint32Array): NativeArray;
+  /** How the model attends. Throws where the architecture is unknown. */
+  attention(): NativeAttention;
   /** Frees the header. */
   close(): void;
+}
+
+export interface NativeAttention {
+  heads: number;
+  kvHeads: number;
+  /** Numbers of one head's key, and of its value. */
+  keyLength: number;
+  valueLength: number;
+  /** Tokens that each layer sees; 0: all. */
+  windows: number[];
+}
+
+/** What the machine can do at most, per second. */
+export interface NativeLimits {
+  readBytes: number;
+  /** Of 8-bit integers. */
+  dotMultiplyAdds: number;
+  /** Of float32. */
+  floatMultiplyAdds: number;
 }
 
 export interface NativeLoadOptions {
@@ -188,6 +209,11 @@ export interface NativeAddon {
     onProgress: (loadedBytes: number) => void,
     onEnd: (error: NativeError | null, model: NativeModel) => void,
   ): () => void;
+  /** For benchmarks; takes about a second. Threads and instruction set as in NativeLoadOptions. */
+  measureLimits(
+    options: Pick<NativeLoadOptions, "threads" | "instructionSet">,
+    callback: (error: NativeError | null, limits: NativeLimits) => void,
+  ): void;
 }
 
 let loaded: NativeAddon | undefined;

@@ -1,4 +1,4 @@
-// Every check that needs no build: eslint, prettier, clang-format, types, layers. With --fix, the first three
+// Every check that needs no build: eslint, prettier, clang-format, types, layers, pages made from results. With --fix, the first three
 // repair what they can. All run side by side; what fails is shown at the end with the way to repair it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -61,6 +61,11 @@ const checks = [
     repair: existsSync(join(root, "dist/index.d.ts")) ? undefined : "npm run build:ts first",
   },
   { name: "layers", command: () => [process.execPath, "scripts/check-layers.mjs"] },
+  {
+    name: "measured figures",
+    command: () => [process.execPath, "scripts/performance-doc.mjs", "--check"],
+    repair: "node scripts/performance-doc.mjs",
+  },
 ];
 
 // Fixing is done one after another, since eslint and prettier write the same files.

@@ -1,8 +1,11 @@
-// Writes docs/performance.md and the figures of README.md from the results under bench/results/ and the peer's
-// divergence in test/golden/, so that no figure is typed. `--check` only says whether both are up to date.
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+// Writes docs/performance.md with its pictures, and the figures of README.md, from the results under bench/results/ and
+// the peer's divergence in test/golden/, so that no figure is typed. `--check` only says whether all are up to date.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { format } from "prettier";
+
+import { picture } from "../bench/picture.mjs";
+import { kernelTable, modelTable, number, plural, table, typescriptTable } from "../bench/tables.mjs";
 
 const root = join(import.meta.dirname, "..");
 const read = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -12,25 +15,42 @@ const results = (kind) =>
     .sort()
     .map((name) => [name, read(`bench/results/${name}`)]);
 
-const number = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
-const table = (head, rows) =>
-  [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+const pictureOf = ({ machine }) => `performance-${machine.name}.svg`;
+const giga = (value) => number(value / 1e9);
 
-/** One section for each machine's comparison of speeds (bench/compare.mjs --json). */
-function speed([name, { machine, date, results: models }]) {
-  const cell = ({ value, threads }) => `${number(value)} (${threads})`;
-  const parts = models.map(
-    ({ model, rows }) =>
-      `**${model}**\n\n${table(
-        ["", "inhouse (threads)", "node-llama-cpp (threads)", "ratio"],
-        rows.map((row) => [row.name, cell(row.inhouse), cell(row.peer), row.ratio.toFixed(2)]),
-      )}`,
+function model({ file, settings, limits, figures, ...rest }) {
+  const known = Object.entries(limits).map(
+    ([threads, { readBytes, dotMultiplyAdds, floatMultiplyAdds }]) =>
+      `${plural(threads, "thread")}: ${giga(readBytes)} GB/s read, ${giga(dotMultiplyAdds)} G/s multiply-adds of 8 bits, ${giga(floatMultiplyAdds)} G/s of float32`,
   );
-  return `### ${machine.processor ?? "unknown processor"}, ${machine.cores} cores, Node ${machine.node}
+  return `**${file}** (${rest.architecture}, ${rest.quantization}, cache ${settings.kvType.k}, context ${settings.contextLength}, ${plural(settings.rounds, "round")})
 
-Measured on ${date.slice(0, 10)} (\`bench/results/${name}\`). Medians; each engine at the number of threads that serves it best for the figure.
+${modelTable({ figures })}
 
-${parts.join("\n\n")}
+Limits, ${known.join("; ")}.
+`;
+}
+
+/** One section for each machine's speeds (npm run bench). */
+function speed([name, result]) {
+  const { machine, date, versions, models, kernels, typescript } = result;
+  const engines = Object.entries(versions).map(([engine, version]) => `${engine} ${version}`);
+  const runs = kernels.runs.map(
+    (run) => `${plural(run.threads, "thread")}, ${kernels.isa}:\n\n${kernelTable(run)}\n`,
+  );
+  return `### ${machine.processor}, ${machine.cores} cores
+
+Measured on ${date.slice(0, 10)} with ${engines.join(", ")} (\`bench/results/${name}\`). Medians; each engine at the number of threads, and with or without flash attention, that serves it best for the figure. Ratios above 1: inhouse is better.
+
+![${machine.processor}](${pictureOf(result)})
+
+${models.map(model).join("\n")}
+Kernels, matrix by rows of activations:
+
+${runs.join("\n")}
+The TypeScript parts, with the tokenizer and template of ${models[0].file}:
+
+${typescriptTable(typescript)}
 `;
 }
 
@@ -72,7 +92,7 @@ This page is written by \`node scripts/performance-doc.mjs\` from \`bench/result
 
 ## Speed
 
-\`node bench/compare.mjs MODEL.gguf… --json OUT\` runs inhouse and its peer in turn, each in fresh processes (\`npm run build\` first, and \`npm ci\` in \`bench/peers\`). \`inhouse_kernels_bench\` (built with \`INHOUSE_TESTS\`) holds single kernels to the machine's measured read bandwidth and multiply-add rate; \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works.
+\`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm ci\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
 
 ${results("speed").map(speed).join("\n")}
 ## Accuracy
@@ -85,20 +105,29 @@ Activations are quantized to 8 bits with a scale for every 32 values. Where erro
 
 /** The README's short table: the first machine's speeds beside the peer's, and the divergences. */
 function summary() {
-  const [[, { machine, date, results: models }]] = results("speed");
+  const [[, { machine, date, models }]] = results("speed");
   const [[, ours]] = results("accuracy");
   const peer = read("test/golden/peer-kl.json");
-  const rows = models.map(({ model, rows }) => {
-    const cell = (name) => {
-      const row = rows.find((one) => one.name.startsWith(name));
-      return `${number(row.inhouse.value)} / ${number(row.peer.value)}`;
-    };
-    const [id, kl] = Object.entries(ours.models).find(([, one]) => one.file === model);
-    const kls = `${kl.meanKl.toExponential(1)} / ${peer.models[id].meanKl.toExponential(1)}`;
-    return [model, ...["prompt of 512", "decode at depth 64", "load to first", "peak"].map(cell), kls];
+  const shown = {
+    "prompt of 512": 1,
+    "decode at depth 64": 1,
+    "load to first token": 1,
+    "peak memory": 1e-6,
+  };
+  const id = (file) => Object.keys(ours.models).find((name) => ours.models[name].file === file);
+  const both = models.filter(({ file }) => id(file) !== undefined);
+  const rows = both.map(({ file, figures }) => {
+    const cells = Object.entries(shown).map(([name, scale]) => {
+      const { engines } = figures.find((figure) => figure.name === name);
+      return Object.values(engines)
+        .map(({ value }) => number(value * scale))
+        .join(" / ");
+    });
+    const kls = [ours, peer].map(({ models: of }) => of[id(file)].meanKl.toExponential(1)).join(" / ");
+    return [file, ...cells, kls];
   });
   const head = [
-    "inhouse / node-llama-cpp",
+    Object.keys(both[0].figures[0].engines).join(" / "),
     "prompt of 512, tokens/s",
     "decode, tokens/s",
     "load to first token, ms",
@@ -114,11 +143,13 @@ const pages = {
   "docs/performance.md": page,
   "README.md": readme.replace(marks, (_, begin, end) => `${begin}\n${summary()}\n${end}`),
 };
+for (const [, result] of results("speed")) pages[`docs/${pictureOf(result)}`] = picture(result);
 for (const [path, raw] of Object.entries(pages)) {
-  const text = await format(raw, { parser: "markdown", printWidth: 110 });
+  const text = path.endsWith(".md") ? await format(raw, { parser: "markdown", printWidth: 110 }) : raw;
+  const file = join(root, path);
   if (!process.argv.includes("--check")) {
-    writeFileSync(join(root, path), text);
-  } else if (readFileSync(join(root, path), "utf8") !== text) {
+    writeFileSync(file, text);
+  } else if (!existsSync(file) || readFileSync(file, "utf8") !== text) {
     console.error(`${path} is not what bench/results say: run node scripts/performance-doc.mjs`);
     process.exitCode = 1;
   }

@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import type { BenchResult } from "../lib/cli/commands/bench.ts";
 import { tinyModel, writeGguf } from "./support/gguf-writer.ts";
 import { device, modelPath, smollm2 } from "./support/models.ts";
 
@@ -531,20 +532,31 @@ describe("inspect, bench, eval", () => {
   });
 
   test("bench", async () => {
-    const args = ["--prompt-tokens", "16", "--decode-tokens", "4", "--rounds", "2", "--json", ...onDevice];
-    const { code, stdout } = await inhouse("bench", model, ...args);
+    const args = ["--prompt", "16", "--depth", "8", "--streams", "1,2", "--decode-tokens", "4"];
+    const { code, stdout } = await inhouse("bench", model, ...args, "--rounds", "2", "--json", ...onDevice);
     expect(code).toBe(0);
-    const result = JSON.parse(stdout) as Record<string, number> & { rounds: unknown[] };
-    expect(result.rounds).toHaveLength(2);
-    for (const key of [
-      "promptTokensPerSecond",
-      "decodeTokensPerSecond",
-      "weightBandwidthGBs",
-      "loadToFirstTokenMs",
-      "peakMemoryBytes",
-    ]) {
-      expect(result[key], key).toBeGreaterThan(0);
+    const result = JSON.parse(stdout) as BenchResult;
+    expect(result.figures.map(({ name, unit }) => [name, unit])).toEqual([
+      ["prompt of 16", "tokens/s"],
+      ["decode at depth 8", "tokens/s"],
+      ["decode at depth 64", "tokens/s"],
+      ["2 streams at depth 64", "tokens/s"],
+      ["load", "ms"],
+      ["load to first token", "ms"],
+      ["peak memory", "bytes"],
+    ]);
+    for (const { name, value, low, high, rounds, floor, share } of result.figures) {
+      expect(rounds, name).toHaveLength(2);
+      expect([low <= value, value <= high], name).toEqual([true, true]);
+      expect(floor.value, name).toBeGreaterThan(0);
+      expect(share, name).toBeGreaterThan(0);
     }
+    expect(Math.min(...Object.values(result.limits))).toBeGreaterThan(1e8);
+    expect(result).toMatchObject({
+      model: { path: model, architecture: "llama" },
+      versions: { node: process.versions.node },
+      settings: { decodeTokens: 4, rounds: 2 },
+    });
   });
 
   test("eval perplexity of token ids, with log-probabilities", async () => {

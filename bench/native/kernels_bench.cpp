@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "native/core/thread_pool.h"
-#include "native/ops/cpu_memory.h"
+#include "native/ops/cpu_limits.h"
 #include "test/native/kernels_testing.h"
 
 using namespace inhouse;
@@ -39,41 +39,6 @@ double typical_seconds(int rounds, Work&& work) {
   if (best_of_all) return *std::min_element(times.begin(), times.end());
   std::nth_element(times.begin(), times.begin() + int64_t(times.size()) / 2, times.end());
   return times[times.size() / 2];
-}
-
-struct Limits {
-  double read_gb, dot_gmac, fma_gmac;
-};
-
-Limits measure_limits(const kernels::Kernels& k, int32_t threads) {
-  constexpr int64_t bytes = 256 << 20;
-  static CpuMemory memory(bytes + 65536, true, "probe");
-  if (memory.data()[4096] == 0) std::memset(memory.data(), 1, bytes);
-  Limits limits{};
-  for (const int streams : {1, 2, 4})
-    for (const int64_t ahead : {0, 1024, 2048, 4096, 8192}) {
-      const int64_t chunk = 4 << 20;
-      const double t = typical_seconds(5, [&] {
-        ThreadPool::shared().run(threads, bytes / chunk, [&](int64_t c, int32_t) {
-          k.probe_read(memory.data() + c * chunk, chunk, streams, ahead);
-        });
-      });
-      limits.read_gb = std::max(limits.read_gb, double(bytes) / t * 1e-9);
-    }
-  const auto peak = [&](int64_t (*probe)(int64_t)) {
-    int64_t done = 0;
-    const double t = typical_seconds(15, [&] {
-      done = 0;
-      std::vector<int64_t> each(64, 0);
-      ThreadPool::shared().run(threads, threads * 4,
-                               [&](int64_t c, int32_t) { each[size_t(c)] = probe(20000); });
-      for (const int64_t n : each) done += n;
-    });
-    return double(done) / t * 1e-9;
-  };
-  limits.dot_gmac = peak(k.probe_dot);
-  limits.fma_gmac = peak(k.probe_fma);
-  return limits;
 }
 
 struct Shape {
@@ -103,13 +68,15 @@ int main(int argc, char** argv) {
   if (json) std::printf("{\"isa\":\"%s\",\"runs\":[", k->name);
   bool first = true;
   for (int32_t threads = 1; threads <= most; threads *= 2) {
-    const Limits limits = measure_limits(*k, threads);
+    const CpuLimits limits = measure_cpu_limits(*k, threads);
+    const double read_gb = limits.read_bytes * 1e-9, dot_gmac = limits.dot_multiply_adds * 1e-9,
+                 fma_gmac = limits.float_multiply_adds * 1e-9;
     if (json) {
       std::printf("%s{\"threads\":%d,\"readGB\":%.2f,\"dotGMAC\":%.1f,\"fmaGMAC\":%.1f,\"products\":[",
-                  first ? "" : ",", threads, limits.read_gb, limits.dot_gmac, limits.fma_gmac);
+                  first ? "" : ",", threads, read_gb, dot_gmac, fma_gmac);
     } else {
       std::printf("%s, %d thread(s): read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", k->title,
-                  threads, limits.read_gb, limits.dot_gmac, limits.fma_gmac);
+                  threads, read_gb, dot_gmac, fma_gmac);
       std::printf("  %-6s %-12s  %-22s  %-22s %-22s %s\n", "type", "shape", "1 row GB/s (share)",
                   "4 rows GB/s", "64 rows GMAC/s", "512 rows GMAC/s (share)");
     }
@@ -152,7 +119,7 @@ int main(int argc, char** argv) {
           return t;
         };
         const double macs = double(s.rows) * double(s.cols) * 1e-9;
-        const double peak = type->block_elements == 1 ? limits.fma_gmac : limits.dot_gmac;
+        const double peak = type->block_elements == 1 ? fma_gmac : dot_gmac;
         const double one = double(bytes) * 1e-9 / time(1, true), four = double(bytes) * 1e-9 / time(4, true);
         const double some = macs * 64 / time(64, false), many = macs * 512 / time(512, false);
         if (json) {
@@ -165,8 +132,8 @@ int main(int argc, char** argv) {
           std::printf(
               "  %-6s %5dx%-6d  %6.1f (%3.0f%%)         %6.1f (%3.0f%%)         %6.0f (%3.0f%%)        %6.0f "
               "(%3.0f%%)\n",
-              name, int(s.rows), int(s.cols), one, 100 * one / limits.read_gb, four,
-              100 * four / limits.read_gb, some, 100 * some / peak, many, 100 * many / peak);
+              name, int(s.rows), int(s.cols), one, 100 * one / read_gb, four, 100 * four / read_gb, some,
+              100 * some / peak, many, 100 * many / peak);
         }
         first_product = false;
         std::fflush(stdout);

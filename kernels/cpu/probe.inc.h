@@ -3,14 +3,17 @@
 namespace inhouse::kernels {
 namespace {
 
-// Reads `bytes` (a multiple of 64 * streams * 8) as `streams` sequential streams, fetching `ahead` bytes
-// early.
+// Reads `bytes` (a multiple of 256 * streams) as `streams` sequential streams, fetching `ahead` bytes early.
 template <int streams>
-inline uint64_t read_streams(const uint8_t* data, int64_t bytes, int64_t ahead) {
+uint64_t probe_read(const uint8_t* data, int64_t bytes, int64_t ahead) {
+  constexpr int sums = streams >= 4 ? 1 : 4 / streams;  // four chains at least, which no load waits for
   const int64_t part = bytes / streams;
-  I sum[streams][2];
+  I sum[streams][sums];
   INHOUSE_UNROLL
-  for (int s = 0; s < streams; ++s) sum[s][0] = sum[s][1] = set1_i(0);
+  for (int s = 0; s < streams; ++s) {
+    INHOUSE_UNROLL
+    for (int i = 0; i < sums; ++i) sum[s][i] = set1_i(0);
+  }
   for (int64_t at = 0; at + 256 <= part; at += 256) {
     INHOUSE_UNROLL
     for (int s = 0; s < streams; ++s) {
@@ -20,73 +23,62 @@ inline uint64_t read_streams(const uint8_t* data, int64_t bytes, int64_t ahead) 
         for (int line = 0; line < 4; ++line) prefetch(p + ahead + 64 * line);
       }
       INHOUSE_UNROLL
-      for (int v = 0; v < 256; v += 2 * kVectorBytes) {
-        sum[s][0] = bit_or(sum[s][0], load_bytes(p + v));
-        sum[s][1] = bit_or(sum[s][1], load_bytes(p + v + kVectorBytes));
-      }
+      for (int v = 0; v < 256 / kVectorBytes; ++v)
+        sum[s][v % sums] = bit_or(sum[s][v % sums], load_bytes(p + v * kVectorBytes));
     }
   }
   I all = set1_i(0);
-  for (int s = 0; s < streams; ++s) all = bit_or(all, bit_or(sum[s][0], sum[s][1]));
+  for (int s = 0; s < streams; ++s)
+    for (int i = 0; i < sums; ++i) all = bit_or(all, sum[s][i]);
   uint8_t out[kVectorBytes];
   store_bytes(out, all);
   return out[0];
 }
 
-uint64_t probe_read(const uint8_t* data, int64_t bytes, int streams, int64_t ahead) {
-  switch (streams) {
-    case 1:
-      return read_streams<1>(data, bytes, ahead);
-    case 2:
-      return read_streams<2>(data, bytes, ahead);
-    default:
-      return read_streams<4>(data, bytes, ahead);
-  }
-}
-
-constexpr int kProbeSums = kLanes == 16 ? 16 : 8;
-
-// Multiply-adds of 8-bit integers from registers alone, with 4-bit weights; returns how many were done.
+// Multiply-adds of 8-bit integers from registers alone, with 4-bit weights; returns how many. How many sums
+// hide the latency and still fit the registers differs by processor.
+template <int sums>
 int64_t probe_dot(int64_t rounds) {
-  Dot<4> dot[kProbeSums];
+  Dot<4> dot[sums];
   INHOUSE_UNROLL
-  for (int i = 0; i < kProbeSums; ++i) dot[i].start(set1_i(i));
+  for (int i = 0; i < sums; ++i) dot[i].start(set1_i(i));
   I w = set1_u8(7), x = set1_u8(3);
   for (int64_t r = 0; r < rounds; ++r) {
     for (int q = 0; q < 8; ++q) {
       INHOUSE_UNROLL
-      for (int i = 0; i < kProbeSums; ++i) {
+      for (int i = 0; i < sums; ++i) {
         keep(w);  // else equal products would be computed once
         dot[i].add(w, x);
       }
     }
     INHOUSE_UNROLL
-    for (int i = 0; i < kProbeSums; ++i) dot[i].settle(7, true);
+    for (int i = 0; i < sums; ++i) dot[i].settle(7, true);
   }
   INHOUSE_UNROLL
-  for (int i = 0; i < kProbeSums; ++i) {
+  for (int i = 0; i < sums; ++i) {
     F value = dot[i].value();
     keep(value);
   }
-  return rounds * 8 * kProbeSums * 4 * kLanes;
+  return rounds * 8 * sums * 4 * kLanes;
 }
 
-// Fused float multiply-adds from registers alone; returns how many were done.
+// Fused float multiply-adds from registers alone; returns how many.
+template <int sums>
 int64_t probe_fma(int64_t rounds) {
-  F sum[kProbeSums];
+  F sum[sums];
   INHOUSE_UNROLL
-  for (int i = 0; i < kProbeSums; ++i) sum[i] = set1(float(i));
+  for (int i = 0; i < sums; ++i) sum[i] = set1(float(i));
   F a = set1(0.5f), b = set1(0.25f);
   for (int64_t r = 0; r < rounds; ++r) {
     keep(a), keep(b);
     for (int q = 0; q < 8; ++q) {
       INHOUSE_UNROLL
-      for (int i = 0; i < kProbeSums; ++i) sum[i] = fma(sum[i], a, b);
+      for (int i = 0; i < sums; ++i) sum[i] = fma(sum[i], a, b);
     }
   }
   INHOUSE_UNROLL
-  for (int i = 0; i < kProbeSums; ++i) keep(sum[i]);
-  return rounds * 8 * kProbeSums * kLanes;
+  for (int i = 0; i < sums; ++i) keep(sum[i]);
+  return rounds * 8 * sums * kLanes;
 }
 
 }  // namespace

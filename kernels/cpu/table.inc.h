@@ -42,9 +42,9 @@ constexpr Kernels table(const char* name, const char* title) {
                     INHOUSE_ATTENTION(CacheType::q8_0)},
       .attention_merge = attention_merge,
       .attention_finish = attention_finish,
-      .probe_read = probe_read,
-      .probe_dot = probe_dot,
-      .probe_fma = probe_fma,
+      .probe_read = {probe_read<1>, probe_read<2>, probe_read<4>, probe_read<8>},
+      .probe_dot = {probe_dot<4>, probe_dot<6>, probe_dot<8>, probe_dot<12>, probe_dot<16>},
+      .probe_fma = {probe_fma<4>, probe_fma<6>, probe_fma<8>, probe_fma<12>, probe_fma<16>},
   };
 }
 

@@ -120,3 +120,16 @@ export function parseInteger(
 export function integerFlag(name: string, value: string, min: number, max: number, help: string): Flag {
   return { name, value, help, parse: (texts) => parseInteger(texts.at(-1)!, min, max) };
 }
+
+/** A flag that takes whole numbers with commas between them; each counts once. */
+export function integersFlag(name: string, min: number, max: number, help: string): Flag {
+  const parse = (texts: string[]) => [
+    ...new Set(
+      texts
+        .at(-1)!
+        .split(",")
+        .map((text) => parseInteger(text, min, max)),
+    ),
+  ];
+  return { name, value: "N,…", help, parse };
+}

@@ -1,8 +1,5 @@
 #!/usr/bin/env node
 // The `inhouse` program: picks the command, and turns errors into exit codes.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-
 import { InhouseError } from "../errors.js";
 import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
@@ -16,6 +13,7 @@ import { nearest } from "../options.js";
 import { inFlags } from "./settings.js";
 import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
+import { version } from "./version.js";
 
 const commands: readonly Command[] = [
   runCommand,
@@ -110,11 +108,6 @@ function unknown(word: string): UsageError {
 
 const find = (args: readonly string[]) =>
   commands.find((command) => command.name === args.slice(0, command.name.split(" ").length).join(" "));
-
-function version(): string {
-  const manifest = readFileSync(join(__dirname, "..", "..", "package.json"), "utf8");
-  return (JSON.parse(manifest) as { version: string }).version;
-}
 
 /** Says on stderr, in one line, what went wrong. Returns the exit code. */
 function report(error: unknown, stderr: Output): number {

@@ -5,6 +5,7 @@
 #include "native/addon/engine.h"
 #include "native/addon/environment.h"
 #include "native/addon/file.h"
+#include "native/addon/limits.h"
 #include "native/addon/model.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -16,6 +17,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment.release());
   exports.Set("openFile", Napi::Function::New(env, FileObject::open, "openFile"));
   exports.Set("loadModel", Napi::Function::New(env, ModelObject::load, "loadModel"));
+  exports.Set("measureLimits", Napi::Function::New(env, measure_limits, "measureLimits"));
   return exports;
 }
 

@@ -2,6 +2,7 @@
 
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
+#include "native/model/hyperparameters.h"
 
 namespace inhouse::addon {
 namespace {
@@ -48,7 +49,7 @@ Napi::Function FileObject::define(Napi::Env env) {
       env, "NativeFile",
       {InstanceMethod<&FileObject::summary>("summary"), InstanceMethod<&FileObject::metadata>("metadata"),
        InstanceMethod<&FileObject::array>("array"), InstanceMethod<&FileObject::tensors>("tensors"),
-       InstanceMethod<&FileObject::close>("close")});
+       InstanceMethod<&FileObject::attention>("attention"), InstanceMethod<&FileObject::close>("close")});
 }
 
 Napi::Value FileObject::open(const Napi::CallbackInfo& info) {
@@ -78,6 +79,22 @@ const std::shared_ptr<const GgufFile>& FileObject::opened() const {
 
 const GgufFile& FileObject::file() const {
   return *opened();
+}
+
+Napi::Value FileObject::attention(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const HyperParameters hyper = read_hyperparameters(file());
+    std::vector<int32_t> windows;
+    for (const LayerConfig& layer : hyper.layer) windows.push_back(layer.window);
+    auto object = Napi::Object::New(env);
+    object.Set("heads", Napi::Number::New(env, hyper.heads));
+    object.Set("kvHeads", Napi::Number::New(env, hyper.kv_heads));
+    object.Set("keyLength", Napi::Number::New(env, hyper.head_dim));
+    object.Set("valueLength", Napi::Number::New(env, hyper.head_dim_v));
+    object.Set("windows", numbers(env, windows));
+    return object;
+  });
 }
 
 Napi::Value FileObject::close(const Napi::CallbackInfo& info) {

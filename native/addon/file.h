@@ -33,6 +33,10 @@ class FileObject : public Napi::ObjectWrap<FileObject> {
   // tensors(from, to): [{name, type, shape, part, offset, bytes}]
   Napi::Value tensors(const Napi::CallbackInfo& info);
 
+  // attention(): {heads, kvHeads, keyLength, valueLength, windows: number[] of the layers, 0: full}. Throws
+  // where the architecture is unknown.
+  Napi::Value attention(const Napi::CallbackInfo& info);
+
   const GgufFile& file() const;
   std::shared_ptr<const GgufFile> file_;
 };

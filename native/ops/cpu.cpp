@@ -8,6 +8,7 @@
 #include "kernels/kernels.h"
 #include "native/core/thread_pool.h"
 #include "native/ops/cpu_attention.h"
+#include "native/ops/cpu_kernels.h"
 #include "native/ops/cpu_linear.h"
 #include "native/ops/cpu_weight.h"
 
@@ -22,23 +23,12 @@ const CpuWeight& of(const Weight& weight) {
   return static_cast<const CpuWeight&>(weight);
 }
 
-const kernels::Kernels& choose(const CpuOptions& options) {
-  if (const kernels::Kernels* found = kernels::find_kernels(options.instruction_set.c_str())) return *found;
-  std::string here;
-  int count = 0;
-  const kernels::Implementation* all = kernels::implementations(&count);
-  for (int i = 0; i < count; ++i)
-    if (all[i].supported) here += std::string(here.empty() ? "" : ", ") + all[i].kernels->name;
-  throw Error(Code::device_unavailable, "instruction set \"" + options.instruction_set +
-                                            "\" is unknown or missing on this machine; it has " + here);
-}
-
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options)
       : options_(options),
         threads_(options.threads > 0 ? options.threads : ThreadPool::available()),
-        kernels_(choose(options)),
+        kernels_(choose_kernels(options.instruction_set)),
         linear_(kernels_, threads_),
         attention_(kernels_, threads_) {}
 

@@ -6,7 +6,7 @@ Usage: python scripts/golden/compare.py MODEL.gguf --logprobs FILE.f32 --tokens 
 IDS.json: an array of token ids, or an array of such arrays (one context each).
 FILE.f32: float32 little-endian [tokens, vocabulary], all contexts' rows one after the other; row i
 holds the log-probabilities of the token after i. `inhouse eval perplexity MODEL --tokens IDS.json
---logprobs FILE.f32` writes it, and so does bench/peers/node-llama-cpp.mjs.
+--logprobs FILE.f32` writes it, and so does bench/peers/divergence.mjs.
 
 The reference's rows are computed once per model and ids and kept under the cache folder.
 Divergences are KL(reference || engine) in nats. Perplexities are over the tokens of each context

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <vector>
 
@@ -62,7 +63,7 @@ void set_scale(TypeId type, uint8_t* block, float scale) {
 
 class Writer {
  public:
-  explicit Writer(const std::string& path) : out_(path, std::ios::binary) {}
+  explicit Writer(std::ostream& out) : out_(out) {}
 
   template <class T>
   void raw(T value) {
@@ -73,34 +74,85 @@ class Writer {
     out_.write(value.data(), std::streamsize(value.size()));
   }
   void entry(const std::string& key, uint32_t value) {
-    text(key);
-    raw(uint32_t(GgufType::u32));
+    begin(key, GgufType::u32);
     raw(value);
   }
   void entry(const std::string& key, float value) {
-    text(key);
-    raw(uint32_t(GgufType::f32));
+    begin(key, GgufType::f32);
     raw(value);
   }
   void entry(const std::string& key, const std::string& value) {
-    text(key);
-    raw(uint32_t(GgufType::string));
+    begin(key, GgufType::string);
     text(value);
   }
-  void bytes(const std::vector<uint8_t>& data) {
-    out_.write(reinterpret_cast<const char*>(data.data()), std::streamsize(data.size()));
+  void entry(const std::string& key, const std::vector<std::string>& values) {
+    begin(key, GgufType::array);
+    raw(uint32_t(GgufType::string));
+    raw(uint64_t(values.size()));
+    for (const std::string& value : values) text(value);
+  }
+  uint64_t entries() const { return entries_; }
+  void bytes(const void* data, size_t count) {
+    out_.write(static_cast<const char*>(data), std::streamsize(count));
   }
   void align(uint64_t to) {
     while (uint64_t(out_.tellp()) % to != 0) raw(uint8_t(0));
   }
-  void close() {
-    out_.close();
-    if (!out_) throw std::runtime_error("the model could not be written");
-  }
 
  private:
-  std::ofstream out_;
+  void begin(const std::string& key, GgufType type) {
+    text(key);
+    raw(uint32_t(type));
+    ++entries_;
+  }
+  std::ostream& out_;
+  uint64_t entries_ = 0;
 };
+
+// The 256 bytes as byte-level tokenizers write them (those that cannot be seen moved to U+0100 and on), then
+// words.
+std::vector<std::string> made_up_vocabulary(uint32_t size) {
+  std::vector<std::string> tokens;
+  const auto utf8 = [](uint32_t point) {
+    return point < 0x80 ? std::string(1, char(point))
+                        : std::string{char(0xc0 | point >> 6), char(0x80 | (point & 0x3f))};
+  };
+  uint32_t moved = 256;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool seen = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);
+    tokens.push_back(utf8(seen ? byte : moved++));
+  }
+  while (tokens.size() < size) tokens.push_back("word" + std::to_string(tokens.size()));
+  tokens.resize(size);
+  return tokens;
+}
+
+void write_metadata(const RandomModel& m, Writer& out) {
+  const std::string p = m.architecture + ".";
+  out.entry("general.architecture", m.architecture);
+  out.entry(p + "block_count", m.layers);
+  out.entry(p + "context_length", m.context);
+  out.entry(p + "embedding_length", m.width);
+  out.entry(p + "feed_forward_length", m.ffn_width);
+  out.entry(p + "attention.head_count", m.heads);
+  out.entry(p + "attention.head_count_kv", m.kv_heads);
+  out.entry(p + "attention.key_length", m.head_dim);
+  out.entry(p + "attention.value_length", m.head_dim);
+  out.entry(p + "attention.layer_norm_rms_epsilon", 1e-5f);
+  out.entry(p + "rope.freq_base", m.rope_base);
+  if (m.window) out.entry(p + "attention.sliding_window", m.window);
+  if (m.experts) {
+    out.entry(p + "expert_count", m.experts);
+    out.entry(p + "expert_used_count", m.experts_used);
+    out.entry(p + "expert_feed_forward_length", m.ffn_width);
+  }
+  if (!m.tokenizer) return;
+  out.entry("tokenizer.ggml.model", "gpt2");
+  out.entry("tokenizer.ggml.pre", "gpt-2");
+  out.entry("tokenizer.ggml.tokens", made_up_vocabulary(m.vocabulary));
+  out.entry("tokenizer.ggml.merges", std::vector<std::string>{});
+  out.entry("tokenizer.ggml.eos_token_id", m.vocabulary - 1);
+}
 
 struct Tensor {
   std::string name;
@@ -176,7 +228,11 @@ void random_blocks(const kernels::QuantType& type, int64_t count, float rms, uin
     return;
   }
   const int64_t n = count / type.block_elements;
-  for (uint64_t i = 0; i < uint64_t(n) * type.block_bytes; ++i) blocks[i] = uint8_t(random());
+  const uint64_t bytes = uint64_t(n) * type.block_bytes;
+  for (uint64_t i = 0; i < bytes; i += 8) {
+    const uint64_t eight = random();
+    std::memcpy(blocks + i, &eight, std::min<uint64_t>(8, bytes - i));
+  }
   // The scale that gives the wanted size follows from the first block's size at scale 1/16.
   std::vector<float> decoded(type.block_elements);
   std::vector<uint8_t> probe(blocks, blocks + type.block_bytes);
@@ -190,29 +246,17 @@ void random_blocks(const kernels::QuantType& type, int64_t count, float rms, uin
 
 void write_random_model(const RandomModel& m, const std::string& path) {
   const std::vector<Tensor> tensors = tensors_of(m);
-  const std::string p = m.architecture + ".";
-  Writer out(path);
+  std::ostringstream metadata;
+  Writer entries(metadata);
+  write_metadata(m, entries);
+  std::ofstream file(path, std::ios::binary);
+  Writer out(file);
   out.raw(uint32_t(0x46554747));  // "GGUF"
   out.raw(uint32_t(3));
   out.raw(uint64_t(tensors.size()));
-  out.raw(uint64_t(11 + (m.window ? 1 : 0) + (m.experts ? 3 : 0)));
-  out.entry("general.architecture", m.architecture);
-  out.entry(p + "block_count", m.layers);
-  out.entry(p + "context_length", m.context);
-  out.entry(p + "embedding_length", m.width);
-  out.entry(p + "feed_forward_length", m.ffn_width);
-  out.entry(p + "attention.head_count", m.heads);
-  out.entry(p + "attention.head_count_kv", m.kv_heads);
-  out.entry(p + "attention.key_length", m.head_dim);
-  out.entry(p + "attention.value_length", m.head_dim);
-  out.entry(p + "attention.layer_norm_rms_epsilon", 1e-5f);
-  out.entry(p + "rope.freq_base", 10000.0f);
-  if (m.window) out.entry(p + "attention.sliding_window", m.window);
-  if (m.experts) {
-    out.entry(p + "expert_count", m.experts);
-    out.entry(p + "expert_used_count", m.experts_used);
-    out.entry(p + "expert_feed_forward_length", m.ffn_width);
-  }
+  out.raw(entries.entries());
+  const std::string text = metadata.str();
+  out.bytes(text.data(), text.size());
   uint64_t offset = 0;
   for (const Tensor& t : tensors) {
     out.text(t.name);
@@ -237,10 +281,11 @@ void write_random_model(const RandomModel& m, const std::string& path) {
         std::memcpy(blocks.data() + 4 * i, &one, 4);
       }
     }
-    out.bytes(blocks);
+    out.bytes(blocks.data(), blocks.size());
   }
   out.align(32);
-  out.close();
+  file.close();
+  if (!file) throw std::runtime_error(path + " could not be written");
 }
 
 }  // namespace inhouse::test

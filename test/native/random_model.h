@@ -23,7 +23,9 @@ struct RandomModel {
   uint32_t window = 0;  // gemma3: sliding window of all layers but every sixth
   kernels::TypeId matrix_type = kernels::TypeId::f32;
   kernels::TypeId embedding_type = kernels::TypeId::f32;
+  float rope_base = 10000.0f;
   bool tied = true;
+  bool tokenizer = false;  // with a made-up vocabulary: the bytes, then words without merges
   uint64_t seed = 1;
 };
 

@@ -1,175 +1,156 @@
-// `inhouse bench`: how fast a model reads a prompt and writes, in a few rounds.
+// `inhouse bench`: how fast a model reads and writes, beside what the machine could do at most.
+import { setMaxListeners } from "node:events";
 import { availableParallelism, cpus } from "node:os";
 
-import { readHeader } from "../../header.js";
+import { resolve } from "../../hub/index.js";
+import { overrideList } from "../../load-options.js";
 import type { Model } from "../../model.js";
-import type { Timings } from "../../types.js";
+import type { NativeLimits } from "../../native.js";
+import type { LoadOptions } from "../../types.js";
+import { type Figure, figuresOf, noiseOf } from "../bench/figures.js";
+import { bestLimits, measureLimits, readShape } from "../bench/limits.js";
+import {
+  type Case,
+  casesOf,
+  contextOf,
+  measureRound,
+  nameOf,
+  type Open,
+  promptSource,
+  type Samples,
+} from "../bench/measure.js";
+import { sessionOf } from "../bench/session.js";
+import { table } from "../bench/table.js";
+import { ModelWork } from "../bench/work.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
-import { integerFlag, parseFlags } from "../flags.js";
+import { integerFlag, integersFlag, parseFlags } from "../flags.js";
 import { load } from "../loading.js";
 import { loadFlags, loadOptions } from "../settings.js";
-import { bytes, json, ProgressBar, visible } from "../terminal.js";
+import { json, ProgressBar, visible } from "../terminal.js";
+import { UsageError } from "../usage.js";
+import { version } from "../version.js";
 
-const text =
-  "The river had been rising since noon, and by evening the lower meadow stood under water. Nobody in the village " +
-  "remembered such a spring: the mill was closed, the bridge was watched by two men with lanterns, and the children " +
-  "had been sent to their aunt on the hill. In the kitchen the clock went on as if nothing had happened. ";
-
+const most = 1 << 20;
 const benchFlags = {
-  promptTokens: integerFlag(
-    "prompt-tokens",
-    "N",
+  prompts: integersFlag("prompt", 1, most, "Tokens of the prompts that are timed (default: 64,512)."),
+  depths: integersFlag("depth", 1, most, "Tokens before those that one stream writes (default: 1024,4096)."),
+  streams: integersFlag(
+    "streams",
     1,
-    1 << 20,
-    "Tokens of the prompt that is timed (default: 512).",
+    1024,
+    "Streams that write at once, each after a prompt of 64 tokens (default: 1,4,16,32).",
   ),
-  decodeTokens: integerFlag(
-    "decode-tokens",
-    "N",
-    1,
-    1 << 20,
-    "Tokens that are generated and timed (default: 128).",
-  ),
-  depth: integerFlag("depth", "N", 1, 1 << 20, "Tokens before the generated ones (default: 16)."),
+  tokens: integerFlag("decode-tokens", "N", 1, most, "Tokens that each stream writes (default: 64)."),
   rounds: integerFlag("rounds", "N", 1, 1000, "Rounds, of which medians are shown (default: 3)."),
   json: { name: "json", help: "Print one JSON document, with every round's figures." },
 };
+const defaults = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
 
-interface Round {
-  promptTokensPerSecond: number;
-  decodeTokensPerSecond: number;
+/** The document of `--json`. */
+export interface BenchResult {
+  model: Pick<Model["info"], "path" | "fileBytes" | "architecture" | "quantization" | "parameters">;
+  machine: { processor: string; processors: number };
+  versions: { inhouse: string; node: string };
+  settings: Pick<Model["info"], "device" | "deviceDescription" | "kvType" | "maxBatchTokens"> & {
+    decodeTokens: number;
+    rounds: number;
+  };
+  memory: Model["info"]["memory"];
+  /** Of the machine: the best of all rounds, per second. */
+  limits: NativeLimits;
+  figures: Figure[];
+  warnings: string[];
 }
 
 export const benchCommand: Command = {
   name: "bench",
   operands: "MODEL",
-  summary: "Measure reading and writing speed, load to first token, and memory.",
+  summary: "Measure speed, time to the first token and memory, beside the machine's limits.",
   details:
-    "Each round reads another text, as a server would. The weights' rate is a lower bound of what decoding reads from " +
-    "memory: the bytes of the file's weights that one token needs, times tokens per second.",
+    "Each figure stands beside its floor: the bytes that must be read over the machine's read bandwidth, or the " +
+    "multiply-adds over the peak of the processor's instructions, whichever takes longer. Both limits are measured " +
+    "in the same rounds.",
   groups: { Measurement: benchFlags, "Loading and device": loadFlags },
   async run(args, shell) {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
     const [name] = operands(this, positionals, 1);
-    const {
-      promptTokens = 512,
-      decodeTokens = 128,
-      depth = 16,
-      rounds: count = 3,
-    } = values as Partial<Record<string, number>>;
-    const options = loadOptions(values);
-    options.contextLength ??= Math.max(promptTokens + 1, depth + decodeTokens + 1);
-
-    const start = performance.now();
-    const model = await load(name!, options, shell);
-    try {
-      const loadMs = performance.now() - start;
-      const tokens = model.tokenizer.encode(text);
-      // Round 0 is the first use after the load and gives its latency alone.
-      await timed(model, prompt(tokens, depth, 0), 1, shell);
-      const loadToFirstTokenMs = performance.now() - start;
-      const bar = new ProgressBar(shell.stderr, "measuring");
-      const rounds: Round[] = [];
-      try {
-        for (let round = 1; round <= count; ++round) {
-          bar.update((round - 1) / count, `round ${round} of ${count}`);
-          const reading = await timed(model, prompt(tokens, promptTokens, 2 * round), 1, shell);
-          const writing = await timed(model, prompt(tokens, depth, 2 * round + 1), decodeTokens + 1, shell);
-          rounds.push({
-            promptTokensPerSecond: reading.promptTokensPerSecond,
-            decodeTokensPerSecond: writing.decodeTokensPerSecond,
-          });
-        }
-      } finally {
-        bar.clear();
-      }
-      const { path, architecture, quantization, parameters, deviceDescription, memory } = model.info;
-      const decodeTokensPerSecond = median(rounds.map((round) => round.decodeTokensPerSecond));
-      const weightBytesPerToken = await weightBytes(path);
-      const result = {
-        model: { path, architecture, quantization, parameters },
-        device: deviceDescription,
-        machine: { processor: cpus()[0]?.model ?? "unknown", parallelism: availableParallelism() },
-        promptTokens,
-        decodeTokens,
-        depth,
-        promptTokensPerSecond: median(rounds.map((round) => round.promptTokensPerSecond)),
-        decodeTokensPerSecond,
-        weightBytesPerToken,
-        weightBandwidthGBs: (weightBytesPerToken * decodeTokensPerSecond) / 1e9,
-        loadMs,
-        loadToFirstTokenMs,
-        memory,
-        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-        rounds,
-      };
-      await shell.stdout.write(values.json === true ? `${json(result)}\n` : visible(table(result)));
-    } finally {
-      await model.dispose();
-    }
+    const given = values as Partial<typeof defaults> & { rounds?: number; json?: boolean };
+    const result = await bench(
+      name!,
+      { ...defaults, ...given },
+      given.rounds ?? 3,
+      loadOptions(values),
+      shell,
+    );
+    for (const warning of result.warnings) shell.stderr.note(`${warning}\n`);
+    await shell.stdout.write(given.json === true ? `${json(result)}\n` : visible(table(result)));
   },
 };
 
-/** Bytes of the file's weights that each token needs: all but an input embedding that is not the output too. */
-async function weightBytes(path: string): Promise<number> {
-  const { tensors } = await readHeader(path);
-  const apart = tensors.some(({ name }) => name === "output.weight");
-  const read = tensors.filter(({ name }) => !(apart && name === "token_embd.weight"));
-  return read.reduce((sum, tensor) => sum + tensor.bytes, 0);
-}
+async function bench(
+  name: string,
+  lists: typeof defaults,
+  count: number,
+  options: LoadOptions,
+  shell: Shell,
+): Promise<BenchResult> {
+  const path = await resolve(name);
+  const shape = await readShape(path, overrideList(options.overrides));
+  const cases = fitting(casesOf(lists), options.contextLength ?? shape.trainedContextLength, shell);
+  const threads = options.threads === "auto" ? 0 : (options.threads ?? 0);
 
-/** `length` tokens of the text from a place of its own, so that no two prompts begin alike. */
-function prompt(tokens: ArrayLike<number>, length: number, round: number): number[] {
-  return Array.from({ length }, (_, i) => tokens[(round * 7 + i) % tokens.length]!);
-}
-
-async function timed(model: Model, tokens: number[], maxTokens: number, shell: Shell): Promise<Timings> {
-  const options = { maxTokens, temperature: 0, ignoreStopTokens: true, signal: shell.signal };
-  return (await model.complete(tokens, options).result()).timings;
-}
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
-interface Result extends Round {
-  model: { path: string };
-  device: string;
-  promptTokens: number;
-  decodeTokens: number;
-  depth: number;
-  weightBandwidthGBs: number;
-  loadMs: number;
-  loadToFirstTokenMs: number;
-  peakMemoryBytes: number;
-  rounds: Round[];
-}
-
-function table(result: Result): string {
-  const range = (key: keyof Round) => {
-    const all = result.rounds.map((round) => round[key]);
-    return `${Math.min(...all).toFixed(1)} – ${Math.max(...all).toFixed(1)}`;
+  let info: Model["info"] | undefined;
+  const open: Open = async ({ streams, contextLength }) => {
+    const model = await load(path, { contextLength, ...options, maxConcurrent: streams }, shell);
+    info ??= model.info;
+    setMaxListeners(streams + 10, shell.signal);
+    return sessionOf(model, shell.signal);
   };
-  const rows = [
-    [
-      `prompt of ${result.promptTokens}`,
-      `${result.promptTokensPerSecond.toFixed(1)} tokens/s`,
-      range("promptTokensPerSecond"),
-    ],
-    [
-      `decode ${result.decodeTokens} at ${result.depth}`,
-      `${result.decodeTokensPerSecond.toFixed(1)} tokens/s`,
-      range("decodeTokensPerSecond"),
-    ],
-    ["weights read", `${result.weightBandwidthGBs.toFixed(1)} GB/s`, "at least, while decoding"],
-    ["load", `${(result.loadMs / 1000).toFixed(2)} s`, ""],
-    ["load to first token", `${(result.loadToFirstTokenMs / 1000).toFixed(2)} s`, ""],
-    ["peak memory", bytes(result.peakMemoryBytes), ""],
-  ];
-  const lines = rows.map(([name, value, spread]) =>
-    `  ${name!.padEnd(22)} ${value!.padStart(16)}   ${spread!}`.trimEnd(),
-  );
-  return `${result.model.path}\n${result.device}, median of ${result.rounds.length} rounds\n${lines.join("\n")}\n`;
+  const prompts = promptSource(shape.vocabularySize);
+  const rounds: Samples[] = [];
+  const limits: NativeLimits[] = [];
+  for (let round = 0; round < count; ++round) {
+    const bar = new ProgressBar(shell.stderr, "measuring");
+    bar.update(round / count, `round ${round + 1} of ${count}`);
+    try {
+      const samples = await measureRound(open, cases, prompts, Math.max(...cases.map(contextOf)));
+      // The peak of a process never falls: only the first round's is of these figures alone.
+      rounds.push({ ...samples, peakBytes: (rounds[0] ?? samples).peakBytes });
+    } finally {
+      bar.clear();
+    }
+    limits.push(await measureLimits(threads, options.instructionSet));
+    shell.signal.throwIfAborted();
+  }
+  const { fileBytes, architecture, quantization, parameters, memory, ...settings } = info!;
+  const { device, deviceDescription, kvType, maxBatchTokens } = settings;
+  const work = new ModelWork(shape.header, shape.attention, kvType);
+  const best = bestLimits(limits);
+  const figures = figuresOf(rounds, cases, work, best, maxBatchTokens);
+  return {
+    model: { path, fileBytes, architecture, quantization, parameters },
+    machine: { processor: cpus()[0]?.model ?? "unknown", processors: availableParallelism() },
+    versions: { inhouse: version(), node: process.versions.node },
+    settings: {
+      device,
+      deviceDescription,
+      kvType,
+      maxBatchTokens,
+      decodeTokens: lists.tokens,
+      rounds: count,
+    },
+    memory,
+    limits: best,
+    figures,
+    warnings: noiseOf(figures, limits),
+  };
+}
+
+/** The cases that fit a context; says which do not. */
+function fitting(cases: Case[], contextLength: number, shell: Shell): Case[] {
+  const fit = cases.filter((one) => contextOf(one) <= contextLength);
+  if (fit.length === 0) throw new UsageError(`nothing fits a context of ${contextLength} tokens`);
+  for (const one of cases.filter((other) => !fit.includes(other)))
+    shell.stderr.note(`left out: ${nameOf(one)}, beyond the context of ${contextLength} tokens\n`);
+  return fit;
 }

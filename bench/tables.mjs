@@ -1,0 +1,53 @@
+// Results as Markdown tables, for the console and docs/performance.md.
+export const number = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+export const plural = (count, noun) => `${count} ${noun}${Number(count) === 1 ? "" : "s"}`;
+const megabytes = (bytes) => number(bytes / 1e6);
+
+export const table = (head, rows) =>
+  [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+
+const percent = (share) => `${Math.round(100 * share)}%`;
+const shown = (unit, value) => (unit === "bytes" ? megabytes(value) : number(value));
+const titled = (name, unit) => `${name}, ${unit === "bytes" ? "MB" : unit}`;
+
+/** Figures of one model: value (threads), spread, floor and share of inhouse, and each peer's value with the ratio. */
+export function modelTable({ figures }) {
+  const peers = Object.keys(figures[0].ratios);
+  const rows = figures.map(({ name, unit, engines, ratios }) => {
+    const { inhouse } = engines;
+    const cell = ({ value, settings }) => `${shown(unit, value)} (${settings.threads})`;
+    return [
+      titled(name, unit),
+      cell(inhouse),
+      `${shown(unit, inhouse.low)} – ${shown(unit, inhouse.high)}`,
+      `${shown(unit, inhouse.floor.value)} (${inhouse.floor.by})`,
+      percent(inhouse.share),
+      ...peers.flatMap((peer) => [cell(engines[peer]), percent(engines[peer].share), number(ratios[peer])]),
+    ];
+  });
+  const head = ["", "inhouse (threads)", "rounds", "floor (by)", "share"];
+  return table([...head, ...peers.flatMap((peer) => [`${peer} (threads)`, "share", "ratio"])], rows);
+}
+
+/** Matrix products of the kernels beside the limits at one number of threads. */
+export function kernelTable({ products, readGB, dotGMAC, fmaGMAC }) {
+  const rows = products.map(({ type, rows, cols, vectorGB, batch512GMAC }) => {
+    const peak = /^B?F\d/.test(type) ? fmaGMAC : dotGMAC;
+    return [
+      `${type}, ${rows} × ${cols}`,
+      `${number(vectorGB)} (${percent(vectorGB / readGB)})`,
+      `${number(batch512GMAC)} (${percent(batch512GMAC / peak)})`,
+    ];
+  });
+  const head = ["", "1 row, GB/s (share of bandwidth)", "512 rows, G multiply-adds/s (share of peak)"];
+  return table(head, rows);
+}
+
+export function typescriptTable(figures) {
+  const rows = figures.map(({ name, unit, value, low, high }) => [
+    titled(name, unit),
+    number(value),
+    `${number(low)} – ${number(high)}`,
+  ]);
+  return table(["", "median", "1% – 99%"], rows);
+}

@@ -1,0 +1,13 @@
+import type { Model } from "../../model.js";
+import type { Session } from "./measure.js";
+
+/** inhouse as an engine to be timed. */
+export function sessionOf(model: Model, signal?: AbortSignal): Session {
+  return {
+    async *generate(prompt, tokens) {
+      const options = { maxTokens: tokens, temperature: 0, ignoreStopTokens: true, signal };
+      for await (const delta of model.complete(prompt, options)) yield delta.tokens.length;
+    },
+    close: () => model.dispose(),
+  };
+}

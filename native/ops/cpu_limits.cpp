@@ -1,0 +1,75 @@
+#include "native/ops/cpu_limits.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+
+#include "native/core/thread_pool.h"
+#include "native/ops/cpu_memory.h"
+
+namespace inhouse {
+namespace {
+
+constexpr int64_t kBytes = 256 << 20;  // beyond any cache
+constexpr int64_t kChunk = 4 << 20;
+constexpr int64_t kSlack = 64 << 10;  // for prefetches past the end
+constexpr int64_t kRounds = 20000;    // a quarter of a millisecond or so
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// The best of many rates: sweeps over all variants, at least two and for about `seconds`.
+template <class Sweep>
+void repeat(double seconds, Sweep&& sweep) {
+  const double start = now();
+  for (int done = 0; done < 2 || now() - start < seconds; ++done) sweep();
+}
+
+double read_limit(const kernels::Kernels& kernels, int32_t threads, ThreadPool& pool) {
+  const CpuMemory memory(kBytes + kSlack, true, "the probe of read bandwidth");
+  pool.run(threads, kBytes / kChunk,
+           [&](int64_t c, int32_t) { std::memset(memory.data() + c * kChunk, 1, kChunk); });
+  double best = 0;
+  repeat(0.4, [&] {
+    for (const auto probe : kernels.probe_read) {
+      for (const int64_t ahead : {0, 512, 1024, 2048, 4096, 8192}) {
+        const double start = now();
+        pool.run(threads, kBytes / kChunk,
+                 [&](int64_t c, int32_t) { probe(memory.data() + c * kChunk, kChunk, ahead); });
+        best = std::max(best, double(kBytes) / (now() - start));
+      }
+    }
+  });
+  return best;
+}
+
+double multiply_limit(int64_t (*const (&probes)[kernels::kMultiplyProbes])(int64_t), int32_t threads,
+                      ThreadPool& pool) {
+  double best = 0;
+  repeat(0.2, [&] {
+    for (const auto probe : probes) {
+      std::atomic<int64_t> done{0};
+      const double start = now();
+      pool.run(threads, int64_t(threads) * 4, [&](int64_t, int32_t) { done += probe(kRounds); });
+      best = std::max(best, double(done.load()) / (now() - start));
+    }
+  });
+  return best;
+}
+
+}  // namespace
+
+CpuLimits measure_cpu_limits(const kernels::Kernels& kernels, int32_t threads) {
+  ThreadPool& pool = ThreadPool::shared();
+  struct Step {  // workers stay awake between passes
+    ThreadPool& pool;
+    Step(ThreadPool& p, int32_t threads) : pool(p) { pool.begin_step(threads); }
+    ~Step() { pool.end_step(); }
+  } step(pool, threads);
+  return {read_limit(kernels, threads, pool), multiply_limit(kernels.probe_dot, threads, pool),
+          multiply_limit(kernels.probe_fma, threads, pool)};
+}
+
+}  // namespace inhouse

@@ -1,0 +1,52 @@
+// Models that bench/native/make_model.cpp writes load and run, whatever their shape and types.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { loadModel } from "../dist/index.js";
+import { device } from "./support/models.ts";
+
+const program = join(import.meta.dirname, "../build/bench/native/inhouse_make_model");
+const small = ["--layers", "2", "--vocabulary", "500", "--ffn-width", "512"];
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "inhouse-make-model-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const make = (...args: string[]) => spawnSync(program, args, { encoding: "utf8" });
+
+describe("make_model", () => {
+  test.each([
+    ["llama-3.2-1b", "llama", ["--type", "q4_k", "--embedding-type", "q6_k"]],
+    ["llama-3.1-8b", "llama", ["--type", "iq4_xs"]],
+    ["qwen2.5-1.5b", "qwen2", ["--type", "bf16"]],
+    ["gemma-3-1b", "gemma3", ["--type", "q8_0", "--window", "16"]],
+  ])("%s", async (shape, architecture, options) => {
+    const path = join(folder, `${shape}.gguf`);
+    expect(make("--shape", shape, ...options, ...small, path)).toMatchObject({ status: 0, stderr: "" });
+    const model = await loadModel(path, { device, contextLength: 64 });
+    try {
+      expect(model.info).toMatchObject({ architecture, layers: 2, vocabularySize: 500 });
+      const text = "Grüße, \u{1f980}!\n";
+      expect(model.tokenizer.decode(model.tokenizer.encode(text))).toBe(text);
+      const settings = { maxTokens: 4, temperature: 0, ignoreStopTokens: true };
+      const { tokens } = await model.complete([300, 301, 302], settings).result();
+      expect(tokens).toHaveLength(4);
+    } finally {
+      await model.dispose();
+    }
+  });
+
+  test.each([
+    [["--shape", "llama-9b", "--type", "q4_k"], "llama-3.1-8b"],
+    [["--shape", "llama-3.2-1b", "--type", "q9"], "no such type: Q9"],
+    [["--shape", "smollm2-135m", "--type", "q4_k"], "no whole number of blocks"],
+  ])("refuses %j", (args, words) => {
+    const { status, stderr } = make(...args, join(folder, "none.gguf"));
+    expect([status, stderr]).toEqual([1, expect.stringContaining(words)]);
+  });
+});
