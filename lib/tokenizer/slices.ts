@@ -1,7 +1,7 @@
 import { performance } from "node:perf_hooks";
 
 /** The longest time in milliseconds that a slice of work is meant to hold the event loop. */
-const sliceTime = 1.5;
+const sliceTime = 1;
 
 /** Runs `steps` to the end at once. */
 export function atOnce<T>(steps: Generator<void, T>): T {
@@ -12,7 +12,7 @@ export function atOnce<T>(steps: Generator<void, T>): T {
 }
 
 /**
- * Runs `steps` in slices of about 1.5 ms, with the event loop free in between.
+ * Runs `steps` in slices of about 1 ms, with the event loop free in between.
  * @throws the signal's reason once it is aborted
  */
 export async function inSlices<T>(steps: Generator<void, T>, signal?: AbortSignal): Promise<T> {

@@ -112,7 +112,7 @@ export class Tokenizer {
   }
 
   /**
-   * Like `encode`, in slices of about 1.5 ms between which the event loop is free. A single word without end holds it
+   * Like `encode`, in slices of about 1 ms between which the event loop is free. A single word without end holds it
    * longer, while its end is sought and room for its merges is made: about 20 ms for a word of a megabyte. So does a
    * run of nothing but combining marks.
    * @throws ERR_INHOUSE_INVALID_ARGUMENT, or the signal's reason
