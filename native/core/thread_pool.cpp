@@ -1,5 +1,6 @@
 #include "native/core/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <system_error>
@@ -52,12 +53,13 @@ class Pool final : public ThreadPool {
     grow(threads - 1);
     task_ = &task;
     chunks_ = chunks;
-    next_.store(0, std::memory_order_relaxed);
+    for (int32_t i = 0; i < threads; ++i)
+      shares_[i].next.store(share_begin(i, threads, chunks), std::memory_order_relaxed);
     threads_.store(threads, std::memory_order_relaxed);
     const uint64_t number = uint64_t(uint32_t(number_of(state_.load(std::memory_order_relaxed)) + 1)) << 32;
     state_.store(number | kOpen, std::memory_order_seq_cst);
     wake();
-    work(task, chunks, 0);
+    work(task, chunks, threads, 0);
     uint64_t state = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
     for (int spins = 0; (state & kInside) != 0; ++spins) {
       if (spins < kCallerSpins) {
@@ -102,11 +104,20 @@ class Pool final : public ThreadPool {
     }
   }
 
-  void work(FunctionRef<void(int64_t, int32_t)>& task, int64_t chunks, int32_t worker) {
-    for (;;) {
-      const int64_t chunk = next_.fetch_add(1, std::memory_order_relaxed);
-      if (chunk >= chunks) return;
-      task(chunk, worker);
+  // Each worker goes through a range of its own, so that it reads memory in one stream, and then takes from
+  // the ranges of those that are behind.
+  static int64_t share_begin(int32_t worker, int32_t threads, int64_t chunks) {
+    return chunks / threads * worker + std::min<int64_t>(worker, chunks % threads);
+  }
+  void work(FunctionRef<void(int64_t, int32_t)>& task, int64_t chunks, int32_t threads, int32_t worker) {
+    for (int32_t i = 0; i < threads; ++i) {
+      const int32_t owner = worker + i < threads ? worker + i : worker + i - threads;
+      const int64_t end = share_begin(owner + 1, threads, chunks);
+      for (;;) {
+        const int64_t chunk = shares_[owner].next.fetch_add(1, std::memory_order_relaxed);
+        if (chunk >= end) break;
+        task(chunk, worker);
+      }
     }
   }
 
@@ -116,7 +127,7 @@ class Pool final : public ThreadPool {
     while ((state & kOpen) && number_of(state) != seen && worker < threads_.load(std::memory_order_relaxed)) {
       if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
       seen = number_of(state);
-      work(*task_, chunks_, worker);
+      work(*task_, chunks_, threads_.load(std::memory_order_relaxed), worker);
       state_.fetch_sub(1, std::memory_order_acq_rel);
       return;
     }
@@ -149,7 +160,10 @@ class Pool final : public ThreadPool {
   FunctionRef<void(int64_t, int32_t)>* task_ = nullptr;
   int64_t chunks_ = 0;
   std::atomic<int32_t> threads_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+  };
+  Share shares_[kMaxThreads];
   alignas(64) std::atomic<uint32_t> wakes_{0};
   std::atomic<int32_t> parked_{0};
   std::atomic<int32_t> steps_{0};
