@@ -11,13 +11,13 @@
 
 namespace inhouse {
 
-// A pool block holds, for each layer and KV head, 32 tokens of K and then of V (see kernels.h).
+// A pool block holds, for each layer and KV head, 32 tokens of K and then of V (see kernels.h). Blocks of one
+// layer and head stand side by side: attention reads those of a sequence as one stream.
 class CpuKvPool final : public KvPool {
  public:
   CpuKvPool(const KvGroupSpec& wanted, int32_t count);
   uint8_t* k_block(int32_t layer, int32_t block, int32_t head) const {
-    return memory_.data() +
-           uint64_t((int64_t(block) * spec.layers + layer) * spec.kv_heads + head) * pair_bytes_;
+    return memory_.data() + uint64_t((int64_t(layer) * spec.kv_heads + head) * blocks + block) * pair_bytes_;
   }
   uint8_t* v_block(int32_t layer, int32_t block, int32_t head) const {
     return k_block(layer, block, head) + k_bytes_;
