@@ -253,10 +253,17 @@ template <PackedFormat f>
 inline void unpack_panel(const uint8_t* block, int steps, float multiplier, I table, uint8_t* codes,
                          float* scales, float* minimums) {
   constexpr int groups = f.step_groups();
+  // The next strip is fetched while this one is multiplied.
+  constexpr int ahead = kStripSteps / f.steps() * f.block_bytes();
+  constexpr int lines = (f.block_bytes() / 64 + f.steps() - 1) / f.steps();
   for (int done = 0; done < steps; done += f.steps(), block += f.block_bytes()) {
     for (int h = 0; h < kHalves; ++h) {
       const BlockScales shared = block_scales<f>(block, h, multiplier);
       for (int s = 0; s < f.steps(); ++s) {
+        if (h == 0) {
+          INHOUSE_UNROLL
+          for (int line = 0; line < lines; ++line) prefetch(block + ahead + 64 * (s * lines + line));
+        }
         I w[8];
         unpack_step<f>(block + s * f.step_bytes() + h * kVectorBytes, table, w);
         INHOUSE_UNROLL
