@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { BenchResult } from "../lib/cli/commands/bench.ts";
+import { inFlags } from "../dist/cli/settings.js";
 import { tinyModel, writeGguf } from "./support/gguf-writer.ts";
 import { device, modelPath, smollm2 } from "./support/models.ts";
 
@@ -119,6 +120,10 @@ describe("help and usage", () => {
     ["unknown flag", ["run", model, "x", "--temprature", "1"], "did you mean --temperature?"],
     ["a flag without its value", ["run", model, "x", "--seed"], "--seed"],
     ["a value for a switch", ["run", model, "x", "--raw=1"], "--raw"],
+    ["a short flag without its value", ["run", "x", "-t", "-abc"], "--threads: expected a value"],
+    ["a flag as a short flag's value", ["bench", "x", "-t", "--json"], "--threads: expected a value"],
+    ["a short flag out of range", ["run", "x", "-t", "-1"], '1 to 512 or auto, got "-1"'],
+    ["a value for a short switch", ["run", "x", "-q=1"], "unknown flag -="],
     ["not a number", ["run", model, "x", "--temperature", "hot"], "--temperature"],
     ["out of range", ["run", model, "x", "--top-p", "1.5"], "--top-p"],
     ["negative", ["run", model, "x", "--top-k", "-5"], "--top-k"],
@@ -195,6 +200,22 @@ describe("help and usage", () => {
       expect(stderr).toMatch(/^inhouse: .*\n$/);
       expect(stderr).not.toContain("ENO");
     }
+  });
+
+  test("names of options become flags in the library's words alone, not in paths", async () => {
+    for (const name of ["maxTokens", "topP.gguf", "my maxTokens/x"]) {
+      const path = join(folder, "none", name);
+      const { stderr } = await inhouse("inspect", path, "--override", "a=b");
+      expect(stderr).toContain(path);
+    }
+    const weights = "of /data/maxTokens/topP take 9 MB; use repack or repack: false to compute";
+    expect(inFlags(weights)).toBe(weights.replace("repack: false", "--no-repack"));
+    expect(inFlags("load with a larger contextLength")).toBe("load with a larger --context");
+    expect(inFlags("loadModel: option 'maxBatchTokens' is 1")).toBe("--max-batch-tokens is 1");
+    expect(inFlags("chat: option 'template': no end")).toBe("--template: no end");
+    expect(inFlags("dryMultiplier * dryBase^(length - dryAllowedLength).")).toBe(
+      "--dry-multiplier * --dry-base^(length - --dry-allowed-length).",
+    );
   });
 
   test("the store", async () => {
