@@ -53,7 +53,12 @@ export function parseFlags<F extends Flags>(args: readonly string[], flags: F): 
   );
   let parsed;
   try {
-    parsed = parseArgs({ args: joinNegatives(args, byArgument), options, allowPositionals: true, strict: true });
+    parsed = parseArgs({
+      args: joinNegatives(args, byArgument),
+      options,
+      allowPositionals: true,
+      strict: true,
+    });
   } catch (error) {
     throw explain(error as NodeJS.ErrnoException, byArgument) ?? error;
   }
