@@ -583,6 +583,24 @@ describe("inspect, bench, eval", () => {
     });
   });
 
+  test("bench leaves out defaults beyond the context, and refuses what is asked for", async () => {
+    const short = ["bench", model, "--override", "llama.context_length=600", ...onDevice];
+    for (const [flag, size, needed] of [
+      ["--prompt", "600", "prompt of 600 needs a context of 601 tokens, more than the 600"],
+      ["--depth", "600", "decode at depth 600 needs"],
+      ["--decode-tokens", "600", "decode at depth 64 needs"],
+    ]) {
+      const { code, stdout, stderr } = await inhouse(...short, flag, size);
+      expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(needed)]);
+    }
+    const sizes = ["--prompt", "16", "--streams", "1", "--decode-tokens", "4", "--rounds", "1"];
+    const { code, stdout, stderr } = await inhouse(...short, ...sizes);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("medians of 1 round\n")]);
+    expect(stderr).toMatch(
+      /^left out: decode at depth 1024 needs .*\nleft out: decode at depth 4096 needs /m,
+    );
+  });
+
   test("eval perplexity of token ids, with log-probabilities", async () => {
     const ids = join(folder, "ids.json");
     const out = join(folder, "rows.bin");
