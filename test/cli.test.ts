@@ -650,6 +650,7 @@ describe("inspect, bench, eval", () => {
     const whole = await inhouse(...args);
     expect(whole.stderr).toContain("less than one window of 512");
     expect(JSON.parse(whole.stdout)).toMatchObject({ contexts: 1 });
+    expect((await inhouse(...args.filter((arg) => arg !== "--json"))).stdout).toMatch(/ in 1 context, /);
   });
 
   test("eval perplexity refuses what are no token ids", async () => {
