@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync, type SpawnOptions } from "node:child_process";
 import {
   closeSync,
   mkdirSync,
@@ -410,6 +410,20 @@ describe("interruptions", () => {
     const { code, signal } = await ended;
     // Within the first moments of Node itself nobody listens yet.
     expect(code === 130 || signal === "SIGINT").toBe(true);
+  });
+
+  test.skipIf(process.platform === "win32")("a pull ends though a call never returns", async () => {
+    const store = join(folder, "stuck", "models");
+    mkdirSync(store, { recursive: true });
+    // To open it for writing waits for a reader.
+    spawnSync("mkfifo", [join(store, "SmolLM2-135M-Instruct.Q4_1.gguf.partial")]);
+    const child = start(["pull", "smollm2:135m"], {
+      env: { ...process.env, INHOUSE_CACHE: join(folder, "stuck") },
+    });
+    const ended = end(child);
+    while (readdirSync(store).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    setTimeout(() => child.kill("SIGTERM"), 300);
+    expect((await ended).signal).toBe("SIGTERM");
   });
 
   test("a second Ctrl-C ends at once", async () => {
