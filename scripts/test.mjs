@@ -4,19 +4,21 @@
 //   node scripts/test.mjs --models               fetches the larger models and runs test/models
 //   node scripts/test.mjs --preset NAME [--compiler CXX] [--tests REGEX]
 //                                                the C++ tests alone, built with a preset of CMakePresets.json
-//   node scripts/test.mjs --sanitized-addon      hostile files through the library, over an addon built with
-//                                                AddressSanitizer and UndefinedBehaviorSanitizer (Linux, g++)
+//   node scripts/test.mjs --sanitized-addon [FILE…]
+//                                                vitest (by default hostile files through the library) over an addon
+//                                                built with AddressSanitizer and UndefinedBehaviorSanitizer (Linux, g++)
 //
 // The sum counts ctest suites, vitest tests, and one for each other step.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { parseArgs } from "node:util";
 import { root } from "./source-files.mjs";
 
-const { values: options } = parseArgs({
+const { values: options, positionals: files } = parseArgs({
+  allowPositionals: process.argv.includes("--sanitized-addon"),
   options: {
     models: { type: "boolean", default: false },
     preset: { type: "string" },
@@ -98,9 +100,14 @@ function runVitest(name, args, env) {
 function sanitized() {
   const compiler = process.env.CXX ?? "g++";
   const { stdout } = spawnSync(compiler, ["-print-file-name=libasan.so"], { encoding: "utf8" });
+  const runtime = stdout?.trim() ?? "";
+  if (!isAbsolute(runtime)) {
+    console.error(`${compiler} has no libasan.so: install g++ with its sanitizers, or name it in CXX`);
+    process.exit(1);
+  }
   return {
     INHOUSE_PREBUILD: join(root, "build-asan-addon"),
-    LD_PRELOAD: stdout.trim(),
+    LD_PRELOAD: runtime,
     ASAN_OPTIONS: `${process.env.ASAN_OPTIONS ?? ""}:detect_leaks=0`,
   };
 }
@@ -123,9 +130,10 @@ if (options.preset !== undefined) {
     step(`build ${folder}`, ["cmake", "--build", folder, "--parallel", jobs]);
   if (built) ctest(folder);
 } else if (options["sanitized-addon"]) {
-  if (step("native build", [node, "scripts/build-native.mjs", "--sanitize"])) {
-    runVitest("hostile files, sanitized", ["test/hostile.test.ts"], sanitized());
-  }
+  const environment = sanitized();
+  const tests = files.length > 0 ? files : ["test/hostile.test.ts"];
+  if (step("native build", [node, "scripts/build-native.mjs", "--sanitize"]))
+    runVitest(`${tests.join(", ")}, sanitized`, tests, environment);
 } else if (options.models) {
   if (build() && step("models", [node, "scripts/fetch-models.mjs", "--all"])) {
     runVitest("tests of the larger models", ["--config", "vitest.models.config.mts"]);

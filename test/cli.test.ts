@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync, type SpawnOptions } from "node:child_process";
 import {
   closeSync,
   mkdirSync,
@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { BenchResult } from "../lib/cli/commands/bench.ts";
+import { inFlags } from "../dist/cli/settings.js";
 import { tinyModel, writeGguf } from "./support/gguf-writer.ts";
 import { device, modelPath, smollm2 } from "./support/models.ts";
 
@@ -119,6 +120,10 @@ describe("help and usage", () => {
     ["unknown flag", ["run", model, "x", "--temprature", "1"], "did you mean --temperature?"],
     ["a flag without its value", ["run", model, "x", "--seed"], "--seed"],
     ["a value for a switch", ["run", model, "x", "--raw=1"], "--raw"],
+    ["a short flag without its value", ["run", "x", "-t", "-abc"], "--threads: expected a value"],
+    ["a flag as a short flag's value", ["bench", "x", "-t", "--json"], "--threads: expected a value"],
+    ["a short flag out of range", ["run", "x", "-t", "-1"], '1 to 512 or auto, got "-1"'],
+    ["a value for a short switch", ["run", "x", "-q=1"], "unknown flag -="],
     ["not a number", ["run", model, "x", "--temperature", "hot"], "--temperature"],
     ["out of range", ["run", model, "x", "--top-p", "1.5"], "--top-p"],
     ["negative", ["run", model, "x", "--top-k", "-5"], "--top-k"],
@@ -143,7 +148,6 @@ describe("help and usage", () => {
     ["a flag as a value", ["run", model, "x", "--threads", "--raw"], "--threads: expected a value"],
     ["an empty stop text", ["run", model, "x", "--stop", ""], "--stop is [ '' ]"],
     ["a token beyond the vocabulary", ["run", model, "x", "--stop-token", "99999"], "--stop-token has 99999"],
-    ["an endless template", ["run", model, "x", "--template", "/dev/zero"], "longer than 100 MB"],
     ["both to evaluate", ["eval", "perplexity", model, "--file", "a", "--tokens", "b"], "--file or --tokens"],
   ];
   test.each(wrong)("%s: exit code 2", async (_, args, text) => {
@@ -182,6 +186,10 @@ describe("help and usage", () => {
         ["run", model, "x", "--template", none],
         "none: no such file or directory (ERR_INHOUSE_FILE_NOT_FOUND)",
       ],
+      [
+        ["run", model, "x", "--template", "/dev/zero"],
+        "longer than 100 MB, which is the most that is read (ERR_INHOUSE_FILE_READ)",
+      ],
       [["run", model, "x", "--template", folder], "illegal operation on a directory (ERR_INHOUSE_FILE_READ)"],
       [["eval", "perplexity", model, "--file", none], `--file: ${none}: no such file`],
       [
@@ -195,6 +203,22 @@ describe("help and usage", () => {
       expect(stderr).toMatch(/^inhouse: .*\n$/);
       expect(stderr).not.toContain("ENO");
     }
+  });
+
+  test("names of options become flags in the library's words alone, not in paths", async () => {
+    for (const name of ["maxTokens", "topP.gguf", "my maxTokens/x"]) {
+      const path = join(folder, "none", name);
+      const { stderr } = await inhouse("inspect", path, "--override", "a=b");
+      expect(stderr).toContain(path);
+    }
+    const weights = "of /data/maxTokens/topP take 9 MB; use repack or repack: false to compute";
+    expect(inFlags(weights)).toBe(weights.replace("repack: false", "--no-repack"));
+    expect(inFlags("load with a larger contextLength")).toBe("load with a larger --context");
+    expect(inFlags("loadModel: option 'maxBatchTokens' is 1")).toBe("--max-batch-tokens is 1");
+    expect(inFlags("chat: option 'template': no end")).toBe("--template: no end");
+    expect(inFlags("dryMultiplier * dryBase^(length - dryAllowedLength).")).toBe(
+      "--dry-multiplier * --dry-base^(length - --dry-allowed-length).",
+    );
   });
 
   test("the store", async () => {
@@ -275,8 +299,8 @@ describe("run", () => {
     });
     const endless = start(["run", ...args], { stdio: [openSync("/dev/zero", "r"), "pipe", "pipe"] });
     expect(await end(endless)).toMatchObject({
-      code: 2,
-      stderr: expect.stringMatching(/^inhouse: stdin: .*\n$/),
+      code: 1,
+      stderr: expect.stringMatching(/^inhouse: stdin: .* \(ERR_INHOUSE_FILE_READ\)\n$/),
     });
   });
 
@@ -386,6 +410,20 @@ describe("interruptions", () => {
     const { code, signal } = await ended;
     // Within the first moments of Node itself nobody listens yet.
     expect(code === 130 || signal === "SIGINT").toBe(true);
+  });
+
+  test.skipIf(process.platform === "win32")("a pull ends though a call never returns", async () => {
+    const store = join(folder, "stuck", "models");
+    mkdirSync(store, { recursive: true });
+    // To open it for writing waits for a reader.
+    spawnSync("mkfifo", [join(store, "SmolLM2-135M-Instruct.Q4_1.gguf.partial")]);
+    const child = start(["pull", "smollm2:135m"], {
+      env: { ...process.env, INHOUSE_CACHE: join(folder, "stuck") },
+    });
+    const ended = end(child);
+    while (readdirSync(store).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    setTimeout(() => child.kill("SIGTERM"), 300);
+    expect((await ended).signal).toBe("SIGTERM");
   });
 
   test("a second Ctrl-C ends at once", async () => {
@@ -559,6 +597,24 @@ describe("inspect, bench, eval", () => {
     });
   });
 
+  test("bench leaves out defaults beyond the context, and refuses what is asked for", async () => {
+    const short = ["bench", model, "--override", "llama.context_length=600", ...onDevice];
+    for (const [flag, size, needed] of [
+      ["--prompt", "600", "prompt of 600 needs a context of 601 tokens, more than the 600"],
+      ["--depth", "600", "decode at depth 600 needs"],
+      ["--decode-tokens", "600", "decode at depth 64 needs"],
+    ]) {
+      const { code, stdout, stderr } = await inhouse(...short, flag, size);
+      expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(needed)]);
+    }
+    const sizes = ["--prompt", "16", "--streams", "1", "--decode-tokens", "4", "--rounds", "1"];
+    const { code, stdout, stderr } = await inhouse(...short, ...sizes);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("medians of 1 round\n")]);
+    expect(stderr).toMatch(
+      /^left out: decode at depth 1024 needs .*\nleft out: decode at depth 4096 needs /m,
+    );
+  });
+
   test("eval perplexity of token ids, with log-probabilities", async () => {
     const ids = join(folder, "ids.json");
     const out = join(folder, "rows.bin");
@@ -608,6 +664,7 @@ describe("inspect, bench, eval", () => {
     const whole = await inhouse(...args);
     expect(whole.stderr).toContain("less than one window of 512");
     expect(JSON.parse(whole.stdout)).toMatchObject({ contexts: 1 });
+    expect((await inhouse(...args.filter((arg) => arg !== "--json"))).stdout).toMatch(/ in 1 context, /);
   });
 
   test("eval perplexity refuses what are no token ids", async () => {

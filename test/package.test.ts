@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -87,9 +87,14 @@ describe("the package", () => {
     const run = (command: string, ...args: string[]) =>
       spawnSync(command, args, { cwd: folder, encoding: "utf8", shell: process.platform === "win32" });
     try {
-      expect(run("npm", "pack", resolve("."), "--pack-destination", folder).stderr).not.toContain(
-        "npm error",
-      );
+      // The scripts around `npm pack`, but for the builds, which other tests' dist/ would not survive.
+      const stage = (...args: string[]) =>
+        expect(spawnSync(process.execPath, ["scripts/prepack.mjs", ...args]).status).toBe(0);
+      stage();
+      const pack = run("npm", "pack", resolve("."), "--pack-destination", folder, "--ignore-scripts");
+      stage("--undo");
+      expect(pack.stderr).not.toContain("npm error");
+      expect(existsSync(`prebuilds/${process.platform}-${process.arch}`)).toBe(false);
       const [tarball] = readdirSync(folder);
       expect(run("tar", "-xzf", tarball).status).toBe(0);
       mkdirSync(join(folder, "package/node_modules/@huggingface"), { recursive: true });
@@ -97,9 +102,22 @@ describe("the package", () => {
         symlinkSync(resolve("node_modules", name), join(folder, "package/node_modules", name), "junction");
       const inspect = run(process.execPath, "package/dist/cli/main.js", "inspect", resolve("package.json"));
       expect(inspect.stderr).toContain("ERR_INHOUSE_GGUF_MAGIC"); // the addon's own words
+
+      if (process.platform !== "linux") return;
+      const find = 'console.log(require("node-gyp-build").path("."))';
+      const found = ["glibc", "musl"].filter((LIBC) => {
+        const env = { ...process.env, LIBC };
+        return spawnSync(process.execPath, ["-e", find], { cwd: join(folder, "package"), env }).status === 0;
+      });
+      expect(found).toHaveLength(1); // not another C library's
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
+  });
+
+  it("is built before it is packed, and leaves the clone as it was", () => {
+    expect(manifest.scripts.prepack).toMatch(/build:addon && .*build:ts && .*prepack/);
+    expect(manifest.scripts.postpack).toContain("--undo");
   });
 
   it("runs nothing when it is installed", () => {
@@ -114,6 +132,13 @@ describe("the package", () => {
     ];
     expect(Object.keys(manifest.scripts).filter((name) => hooks.includes(name))).toEqual([]);
   });
+});
+
+it("says that the sanitized addon wants a compiler", () => {
+  const env = { ...process.env, CXX: "no-such-compiler" };
+  const args = ["scripts/test.mjs", "--sanitized-addon", "test/errors.test.ts"];
+  const { status, stderr } = spawnSync(process.execPath, args, { env, encoding: "utf8" });
+  expect([status, stderr]).toEqual([1, expect.stringMatching(/^no-such-compiler has no libasan\.so: .*\n$/)]);
 });
 
 describe("the lock file", () => {

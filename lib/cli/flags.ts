@@ -31,9 +31,16 @@ export interface Parsed<F extends Flags> {
   positionals: string[];
 }
 
+/** Flags by how they are written: `--threads` and `-t`. */
+type Known = ReadonlyMap<string, { key: string; flag: Flag }>;
+
 /** Reads arguments by a table. Throws UsageError for whatever the table does not allow. */
 export function parseFlags<F extends Flags>(args: readonly string[], flags: F): Parsed<F> {
-  const byName = new Map(Object.entries(flags).map(([key, flag]) => [flag.name, { key, flag }]));
+  const byArgument: Known = new Map(
+    Object.entries(flags).flatMap(([key, flag]) =>
+      [`--${flag.name}`, ...(flag.short ? [`-${flag.short}`] : [])].map((name) => [name, { key, flag }]),
+    ),
+  );
   const options = Object.fromEntries(
     Object.values(flags).map((flag) => [
       flag.name,
@@ -46,13 +53,18 @@ export function parseFlags<F extends Flags>(args: readonly string[], flags: F): 
   );
   let parsed;
   try {
-    parsed = parseArgs({ args: joinNegatives(args, byName), options, allowPositionals: true, strict: true });
+    parsed = parseArgs({
+      args: joinNegatives(args, byArgument),
+      options,
+      allowPositionals: true,
+      strict: true,
+    });
   } catch (error) {
-    throw explain(error as NodeJS.ErrnoException, [...byName.keys()]);
+    throw explain(error as NodeJS.ErrnoException, byArgument) ?? error;
   }
   const values: Record<string, unknown> = {};
   for (const [name, given] of Object.entries(parsed.values)) {
-    const { key, flag } = byName.get(name)!;
+    const { key, flag } = byArgument.get(`--${name}`)!;
     values[key] = Array.isArray(given) ? parseTexts(flag, given as string[]) : given;
   }
   return { values: values, positionals: parsed.positionals };
@@ -70,33 +82,35 @@ function parseTexts(flag: Flag, texts: string[]): unknown {
 }
 
 /** `--penalty-last-n -1` as `--penalty-last-n=-1`: parseArgs takes every `-` for a flag. */
-function joinNegatives(args: readonly string[], byName: ReadonlyMap<string, { flag: Flag }>): string[] {
+function joinNegatives(args: readonly string[], known: Known): string[] {
   const joined: string[] = [];
   for (let i = 0; i < args.length; ++i) {
     const argument = args[i]!;
     if (argument === "--") return [...joined, ...args.slice(i)];
-    const takesValue = byName.get(argument.slice(2))?.flag.value !== undefined && argument.startsWith("--");
+    const flag = known.get(argument)?.flag;
     const next = args[i + 1];
-    if (takesValue && next !== undefined && /^-(\d|\.\d|inf)/i.test(next)) {
-      joined.push(`${argument}=${next}`);
+    if (flag?.value !== undefined && next !== undefined && /^-(\d|\.\d|inf)/i.test(next)) {
+      joined.push(`--${flag.name}=${next}`);
       ++i;
     } else joined.push(argument);
   }
   return joined;
 }
 
-function explain(error: NodeJS.ErrnoException, names: string[]): unknown {
-  if (!error.code?.startsWith("ERR_PARSE_ARGS")) return error;
-  const unknown = /Unknown option '(-[^']*)'/.exec(error.message)?.[1];
+function explain({ code, message }: NodeJS.ErrnoException, known: Known): UsageError | undefined {
+  if (!code?.startsWith("ERR_PARSE_ARGS")) return undefined;
+  const unknown = /Unknown option '(-[^']*)'/.exec(message)?.[1];
   if (unknown === undefined) {
-    const [, flag, value] = /^Option '(?:-\w, )?(--[\w-]+)( <value>)?/.exec(error.message)!;
-    const missing = value !== undefined || error.message.includes("ambiguous");
+    const flag = known.get(/^Option '(?:-\w, )?(--?[\w-]+)/.exec(message)?.[1] ?? "")?.flag;
+    if (flag === undefined) return new UsageError(message.split("\n", 1)[0]);
+    const name = `--${flag.name}`;
     return new UsageError(
-      missing
-        ? `${flag}: expected a value (one that begins with a dash after =: ${flag}=-…)`
-        : `${flag} takes no value`,
+      flag.value === undefined
+        ? `${name} takes no value`
+        : `${name}: expected a value (one that begins with a dash after =: ${name}=-…)`,
     );
   }
+  const names = [...known.values()].map(({ flag }) => flag.name);
   const near = unknown.startsWith("--") ? nearest(unknown.slice(2), names) : undefined;
   const hint = near === undefined ? "" : `; did you mean --${near}?`;
   return new UsageError(`unknown flag ${unknown}${hint} (a text that begins with a dash goes after --)`);

@@ -4,28 +4,30 @@ import { addAbortSignal, type Readable } from "node:stream";
 
 import { InhouseError } from "../errors.js";
 import { bytes } from "./terminal.js";
-import { systemReason, UsageError } from "./usage.js";
+import { systemReason } from "./usage.js";
 
 /** No context holds as much; what is longer is a mistake, such as a device in place of a file. */
 const limit = 100e6;
 
 /** All text of a stream, which messages call `name`. */
 export async function readText(stream: Readable, name: string, signal: AbortSignal): Promise<string> {
+  const refuse = (code: "FILE_READ" | "FILE_NOT_FOUND", reason: string, cause?: unknown) =>
+    new InhouseError(`ERR_INHOUSE_${code}`, `${name}: ${reason}`, { cause });
   const chunks: Buffer[] = [];
   let length = 0;
   try {
     for await (const chunk of addAbortSignal(signal, stream) as AsyncIterable<Buffer>) {
       length += chunk.length;
       if (length > limit)
-        throw new UsageError(`${name}: longer than ${bytes(limit)}, which is the most that is read`);
+        throw refuse("FILE_READ", `longer than ${bytes(limit)}, which is the most that is read`);
       chunks.push(chunk);
     }
   } catch (error) {
     signal.throwIfAborted();
     const reason = systemReason(error);
     if (reason === undefined) throw error;
-    const code = (error as NodeJS.ErrnoException).code === "ENOENT" ? "FILE_NOT_FOUND" : "FILE_READ";
-    throw new InhouseError(`ERR_INHOUSE_${code}`, `${name}: ${reason}`, { cause: error });
+    const { code } = error as NodeJS.ErrnoException;
+    throw refuse(code === "ENOENT" ? "FILE_NOT_FOUND" : "FILE_READ", reason, error);
   }
   signal.throwIfAborted();
   return Buffer.concat(chunks).toString("utf8");

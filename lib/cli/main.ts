@@ -42,9 +42,7 @@ async function main(args: readonly string[]): Promise<void> {
     if (name === "SIGINT" && shell.onInterrupt) {
       shell.onInterrupt();
     } else if (controller.signal.aborted) {
-      // The second does what it would have done without us.
-      process.removeAllListeners(name);
-      process.kill(process.pid, name);
+      endBy(name); // the second does what it would have done without us
     } else controller.abort(new Interrupted(name));
   };
   for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, onSignal);
@@ -54,7 +52,15 @@ async function main(args: readonly string[]): Promise<void> {
     if (reason instanceof Interrupted) process.exitCode = reason.exitCode;
   } catch (error) {
     process.exitCode = report(error, stderr);
+    // A call of which the system never comes back, as on a dead network mount, would keep the process.
+    if (error instanceof Interrupted) setTimeout(() => endBy(error.by), 1000).unref();
   }
+}
+
+/** Ends the process as if nobody listened to the signal. */
+function endBy(name: NodeJS.Signals): void {
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
 }
 
 async function dispatch(args: readonly string[], shell: Shell): Promise<void> {

@@ -131,15 +131,16 @@ export const requestFlags = {
 const flagNames = new Map<string, string>([
   ...Object.entries({ ...loadFlags, ...requestFlags }).map(([name, flag]) => [name, flag.name] as const),
   ...samplingNames.map((name) => [name, samplingFlag(name)] as const),
+  ["template", "template"],
 ]);
 
-/** What the library says of its options, said of flags. */
+/** What the library says of its options, said of flags. Names within paths and in quotes stay. */
 export function inFlags(text: string): string {
   const flag = (name: string) => flagNames.has(name) && `--${flagNames.get(name)}`;
   return text
     .replace(/^\w+: option '(\w+)'/, (option, name: string) => flag(name) || option)
-    .replace("repack: false", "--no-repack")
-    .replace(/\b[a-z]+[A-Z]\w*\b/g, (name) => flag(name) || name);
+    .replace("or repack: false to", "or --no-repack to")
+    .replace(/(?<![^\s(])[a-z]+[A-Z]\w*(?=[.,:;^)]*(\s|$)|\^)/g, (name) => flag(name) || name);
 }
 
 function samplingHelp(setting: SamplingSetting): string {

@@ -125,6 +125,11 @@ export class ProgressBar {
   }
 }
 
+/** A count and what is counted: "1 token", "2 tokens". */
+export function plural(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? "" : "s"}`;
+}
+
 /** Bytes for people. */
 export function bytes(count: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];

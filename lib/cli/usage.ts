@@ -21,8 +21,8 @@ export class ReaderGone extends Error {
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
   readonly exitCode: number;
-  constructor(name: NodeJS.Signals = "SIGINT") {
+  constructor(readonly by: NodeJS.Signals = "SIGINT") {
     super("interrupted");
-    this.exitCode = 128 + constants.signals[name];
+    this.exitCode = 128 + constants.signals[by];
   }
 }

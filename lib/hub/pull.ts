@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, open, readdir, rename, rm, stat, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
+import { onAbort } from "../abort.js";
 import { InhouseError } from "../errors.js";
 import { storeFolder } from "./folders.js";
 import { withLock } from "./lock.js";
@@ -55,12 +56,43 @@ export async function pull(model: string | KnownModel, options: PullOptions = {}
   const signal = options.signal ? AbortSignal.any([options.signal, reporter.signal]) : reporter.signal;
   const report: Report = (...at) => reporter.report(...at);
   const work = () => pullLocked(known, folder, target, report, signal);
+  const onWait = () => report("wait", 0, 0);
   try {
-    await mkdir(folder, { recursive: true });
-    return await withLock(`${target}.lock`, work, { signal, onWait: () => report("wait", 0, 0) });
+    const pulled = makeFolder(folder).then(() => withLock(`${target}.lock`, work, { signal, onWait }));
+    return await orAborted(pulled, signal);
   } catch (error) {
     if (reporter.failure) throw reporter.failure.error;
     throw explainSystemError(error, folder);
+  }
+}
+
+/** Makes a folder and those above it, one by one: below /proc Node's recursive mkdir never returns. */
+async function makeFolder(folder: string): Promise<void> {
+  const stands = () => stat(folder).then((found) => found.isDirectory(), () => false); // prettier-ignore
+  if (await stands()) return;
+  if (dirname(folder) !== folder) await makeFolder(dirname(folder));
+  await mkdir(folder).catch(async (error: unknown) => {
+    if (!(await stands())) throw error;
+  });
+}
+
+/** Longer than pip is given to end. */
+const patience = 3_000;
+
+/** What `work` gives. After an abort it may clean up, but a call that a dead file system holds is not waited for. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  let end: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    end = onAbort(signal, () => {
+      timer = setTimeout(() => reject(signal.reason as Error), patience);
+    });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    end?.();
+    clearTimeout(timer);
   }
 }
 
@@ -120,6 +152,7 @@ async function pullLocked(
     });
   } finally {
     await file.close();
+    if (file.offset === 0) await rm(partialPath, { force: true }); // nothing to go on from
   }
   await rename(partialPath, target);
   report("verify", model.size, model.parts.length);

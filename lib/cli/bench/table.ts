@@ -1,6 +1,6 @@
 // A bench's result for people.
 import type { BenchResult } from "../commands/bench.js";
-import { bytes } from "../terminal.js";
+import { bytes, plural } from "../terminal.js";
 import type { Figure } from "./figures.js";
 
 const number = (value: number) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
@@ -28,7 +28,7 @@ export function table({ model, settings, limits, figures }: BenchResult): string
   );
   const cache = [...new Set([settings.kvType.k, settings.kvType.v])].join("/");
   return `${model.path}
-${settings.deviceDescription}, cache ${cache}, medians of ${settings.rounds} rounds
+${settings.deviceDescription}, cache ${cache}, medians of ${plural(settings.rounds, "round")}
 limits: read ${giga(limits.readBytes)} GB/s, multiply-adds of 8 bits ${giga(limits.dotMultiplyAdds)} G/s, of float32 ${giga(limits.floatMultiplyAdds)} G/s
 
 ${lines.join("\n")}

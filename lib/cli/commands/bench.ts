@@ -75,13 +75,7 @@ export const benchCommand: Command = {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
     const [name] = operands(this, positionals, 1);
     const given = values as Partial<typeof defaults> & { rounds?: number; json?: boolean };
-    const result = await bench(
-      name!,
-      { ...defaults, ...given },
-      given.rounds ?? 3,
-      loadOptions(values),
-      shell,
-    );
+    const result = await bench(name!, given, given.rounds ?? 3, loadOptions(values), shell);
     for (const warning of result.warnings) shell.stderr.note(`${warning}\n`);
     await shell.stdout.write(given.json === true ? `${json(result)}\n` : visible(table(result)));
   },
@@ -89,14 +83,14 @@ export const benchCommand: Command = {
 
 async function bench(
   name: string,
-  lists: typeof defaults,
+  given: Partial<typeof defaults>,
   count: number,
   options: LoadOptions,
   shell: Shell,
 ): Promise<BenchResult> {
   const path = await resolve(name);
   const shape = await readShape(path, overrideList(options.overrides));
-  const cases = fitting(casesOf(lists), options.contextLength ?? shape.trainedContextLength, shell);
+  const cases = fitting(given, options.contextLength ?? shape.trainedContextLength, shell);
   const threads = options.threads === "auto" ? 0 : (options.threads ?? 0);
 
   let info: Model["info"] | undefined;
@@ -136,7 +130,7 @@ async function bench(
       deviceDescription,
       kvType,
       maxBatchTokens,
-      decodeTokens: lists.tokens,
+      decodeTokens: given.tokens ?? defaults.tokens,
       rounds: count,
     },
     memory,
@@ -146,11 +140,18 @@ async function bench(
   };
 }
 
-/** The cases that fit a context; says which do not. */
-function fitting(cases: Case[], contextLength: number, shell: Shell): Case[] {
+/** The cases that fit a context. Those that flags name must; of the others it says which are left out. */
+function fitting(given: Partial<typeof defaults>, contextLength: number, shell: Shell): Case[] {
+  const { prompts = [], depths = [], tokens = defaults.tokens } = given;
+  const streams = given.streams ?? (given.tokens === undefined ? [] : defaults.streams);
+  const named = new Set(casesOf({ prompts, depths, streams, tokens }).map(nameOf));
+  const cases = casesOf({ ...defaults, ...given });
   const fit = cases.filter((one) => contextOf(one) <= contextLength);
+  for (const one of cases.filter((other) => !fit.includes(other))) {
+    const limit = `${nameOf(one)} needs a context of ${contextOf(one)} tokens, more than the ${contextLength} there are`;
+    if (named.has(nameOf(one))) throw new UsageError(limit);
+    shell.stderr.note(`left out: ${limit}\n`);
+  }
   if (fit.length === 0) throw new UsageError(`nothing fits a context of ${contextLength} tokens`);
-  for (const one of cases.filter((other) => !fit.includes(other)))
-    shell.stderr.note(`left out: ${nameOf(one)}, beyond the context of ${contextLength} tokens\n`);
   return fit;
 }

@@ -12,7 +12,7 @@ import { readTextFile } from "../input.js";
 import { load } from "../loading.js";
 import { OutputFile } from "../output-file.js";
 import { loadFlags, loadOptions } from "../settings.js";
-import { json, ProgressBar, visible } from "../terminal.js";
+import { json, plural, ProgressBar, visible } from "../terminal.js";
 import { UsageError } from "../usage.js";
 import { type Context, cutWindows } from "../windows.js";
 
@@ -106,7 +106,7 @@ function windows(tokenizer: Tokenizer, text: string, size: number, shell: Shell)
   if (tokens.length < 2) {
     throw new InhouseError(
       "ERR_INHOUSE_INVALID_ARGUMENT",
-      `the text has ${tokens.length} tokens, at least 2 are needed`,
+      `the text has ${plural(tokens.length, "token")}, at least 2 are needed`,
     );
   }
   if (tokens.length < size) {
@@ -177,7 +177,7 @@ function littleEndian(rows: Float32Array): Uint8Array {
 
 function report(result: Result): string {
   return [
-    `tokens                        ${result.tokens} in ${result.contexts} contexts, ${result.scoredTokens} of them scored`,
+    `tokens                        ${result.tokens} in ${plural(result.contexts, "context")}, ${result.scoredTokens} of them scored`,
     `mean negative log-likelihood  ${result.meanNegativeLogLikelihood.toFixed(6)} nats`,
     `perplexity                    ${result.perplexity.toFixed(4)}`,
     `time                          ${result.seconds.toFixed(1)} s (${(result.tokens / result.seconds).toFixed(1)} tokens/s)`,

@@ -10,7 +10,7 @@ import { parseFlags } from "../flags.js";
 import { readText, readTextFile } from "../input.js";
 import { load } from "../loading.js";
 import { generateOptions, loadFlags, loadOptions, requestFlags, samplingFlags } from "../settings.js";
-import { json } from "../terminal.js";
+import { json, plural } from "../terminal.js";
 import { UsageError } from "../usage.js";
 
 const ownFlags = {
@@ -122,7 +122,7 @@ function cutNote(
 ): string {
   if (finishReason !== "length") return "";
   if (usage.completionTokens === maxTokens) return `(cut at --max-tokens ${maxTokens})\n`;
-  return `(cut: the context of ${model.info.contextLength} tokens is full; --context N sets another)\n`;
+  return `(cut: the context of ${plural(model.info.contextLength, "token")} is full; --context N sets another)\n`;
 }
 
 function document(result: GenerationResult): unknown {
@@ -133,8 +133,8 @@ function document(result: GenerationResult): unknown {
 function timings({ usage, timings: times, finishReason }: GenerationResult, model: Model): string {
   const rate = (perSecond: number) => `${perSecond.toFixed(1)} tokens/s`;
   return [
-    `prompt ${usage.promptTokens} tokens, ${rate(times.promptTokensPerSecond)}`,
-    `answer ${usage.completionTokens} tokens, ${rate(times.decodeTokensPerSecond)}`,
+    `prompt ${plural(usage.promptTokens, "token")}, ${rate(times.promptTokensPerSecond)}`,
+    `answer ${plural(usage.completionTokens, "token")}, ${rate(times.decodeTokensPerSecond)}`,
     `first token after ${(times.timeToFirstTokenMs / 1000).toFixed(2)} s`,
     finishReason,
     model.info.deviceDescription,
