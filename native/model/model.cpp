@@ -188,6 +188,7 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   return model;
 }
 
+// On a thread of its own (see JobGroup::retire): trimming walks the whole heap of the process.
 Model::~Model() {
   store_.reset();
   backend_.reset();
