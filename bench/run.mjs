@@ -4,7 +4,7 @@
 //                    [--threads 1,N] [--prompt 64,512] [--depth 1024] [--streams 1,4,16] [--decode-tokens 64]
 //                    [--machine NAME] [--json OUT]
 //
-// Without models, those in INHOUSE_MODELS or .cache/models are measured. Needs `npm run build`, and `npm ci` in
+// Without models, those in INHOUSE_MODELS or .cache/models are measured. Needs `npm run build`, and `npm install` in
 // bench/peers for `--peer`. The result of a whole run goes to bench/results/MACHINE.speed.json, which docs/performance.md
 // and its pictures are made from (node scripts/performance-doc.mjs).
 import { execFileSync } from "node:child_process";

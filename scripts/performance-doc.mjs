@@ -92,7 +92,7 @@ This page is written by \`node scripts/performance-doc.mjs\` from \`bench/result
 
 ## Speed
 
-\`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm ci\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
+\`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm install\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
 
 ${results("speed").map(speed).join("\n")}
 ## Accuracy
