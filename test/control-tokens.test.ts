@@ -39,6 +39,9 @@ describe("a template's own text", () => {
     ["'a' ~ c ~ 1 ~ 'b'", "[a]text1[b]"],
     ["(c ~ ' a ') | trim", "text[ a]"],
     ["(' a ' ~ c).strip()", "[a ]text"],
+    ["('🙂🙃' ~ c ~ '😀').strip('🙂')", "[🙃]text[😀]"],
+    ["(c ~ '🙃🙂') | trim('🙂')", "text[🙃]"],
+    ["(c ~ 'a🙂').strip('🙂')", "text[a]"],
     ["('xax' ~ c).strip('x')", "[ax]text"],
     ["('xa' ~ c).lstrip('x').rstrip('t')", "[a]tex"],
     ["('a' ~ c ~ 'b')[1:]", "text[b]"],
@@ -172,6 +175,12 @@ describe("ranges of a text", () => {
       // What a model writes with it is shown as the file says.
       expect(tokenizer.decode([id])).toBe(kind === 5 ? "" : text);
     }
+  });
+
+  it("hold for tokens that merges would give", async () => {
+    const data = bytePairData(["E N", "EN D", "END s"]);
+    const tokenizer = await createTokenizer({ ...data, eosTokenId: 257 });
+    expect([...tokenizer.encode("ENDs")]).toEqual([256, 68, 115]);
   });
 
   it("do not hold for single bytes and characters, also where they end a turn", async () => {
