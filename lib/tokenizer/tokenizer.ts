@@ -1,3 +1,4 @@
+import { bindMethods } from "../bind.js";
 import { InhouseError } from "../errors.js";
 import { checkTokenList, invalidArgument, readOptions, type Rules, show } from "../options.js";
 import { buildVocabulary, type Vocabulary } from "./build.js";
@@ -74,7 +75,9 @@ const encodeAsyncRules = { ...encodeRules, signal: { kind: "signal" } } as const
 const decodeRules = { special: { kind: "boolean" } } as const satisfies Rules &
   Record<keyof DecodeOptions, unknown>;
 
-/** Makes token ids from text and text from token ids. Made by `createTokenizer`. */
+/**
+ * Makes token ids from text and text from token ids. Made by `createTokenizer`. Its methods need not be called on it.
+ */
 export class Tokenizer {
   /** How many tokens there are; ids go from 0 to `size - 1`. */
   readonly size: number;
@@ -97,6 +100,8 @@ export class Tokenizer {
     this.stopTokenIds = parts.stopTokenIds;
     this.addBos = parts.addBos;
     this.addEos = parts.addEos;
+    bindMethods(this, "encode", "encodeAsync", "decode", "detokenizer", "vocabulary");
+    bindMethods(this, "tokenBytes", "tokenText", "tokenKind", "tokenId");
   }
 
   /**
