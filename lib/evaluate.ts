@@ -3,11 +3,12 @@ import { AsyncResource } from "node:async_hooks";
 
 import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
+import { InhouseError } from "./errors.js";
 import type { NativeEvent } from "./native.js";
-import { checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
+import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import type { Receiver } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
-import type { EvaluateOptions, EvaluateResult } from "./types.js";
+import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 
 /** Rows are copied to JavaScript in pieces of about this size, between which the event loop is free. */
 const pieceBytes = 2 << 20;
@@ -15,12 +16,23 @@ const pieceBytes = 2 << 20;
 const evaluateRules = { onRows: { kind: "function" }, signal: { kind: "signal" } } as const satisfies Rules &
   Record<keyof EvaluateOptions, unknown>;
 
-/** Token ids as the engine takes them. Throws ERR_INHOUSE_INVALID_ARGUMENT, ERR_INHOUSE_TOKEN_OUT_OF_RANGE later. */
-export function tokenIds(call: string, tokens: unknown): Int32Array {
+/**
+ * Token ids as the engine takes them; those outside the vocabulary are left to it. Throws ERR_INHOUSE_INVALID_ARGUMENT,
+ * and ERR_INHOUSE_CONTEXT_OVERFLOW before it looks at any.
+ */
+export function tokenIds(call: string, tokens: unknown, contextLength: number): Int32Array {
   checkTokenList(call, tokens);
-  const ids = new Int32Array(tokens.length);
-  for (let i = 0; i < ids.length; i++) {
-    const id = tokens[i];
+  const { length } = tokens;
+  if (length > contextLength) {
+    throw new InhouseError(
+      "ERR_INHOUSE_CONTEXT_OVERFLOW",
+      `the prompt has ${length} tokens, which leaves no room in the context of ${contextLength}; ` +
+        "shorten it or load the model with a larger contextLength",
+    );
+  }
+  const ids = new Int32Array(length);
+  for (let i = 0; i < length; i++) {
+    const id = attempt(`${call}: token ${i}`, () => tokens[i]);
     if (typeof id !== "number" || (id | 0) !== id || id < 0) {
       throw invalidArgument(
         `${call}: token ${i} is ${show(id)}; expected a token id (a whole number from 0)`,
@@ -36,15 +48,15 @@ export function tokenIds(call: string, tokens: unknown): Int32Array {
 /** `Model.evaluate`, for a model that is not disposed of. */
 export function evaluate(
   host: RunHost,
-  vocabulary: number,
+  { vocabularySize, contextLength }: ModelInfo,
   tokens: ArrayLike<number>,
   options: EvaluateOptions,
   site: CallSite,
 ): Promise<EvaluateResult> {
-  const ids = tokenIds("evaluate", tokens);
+  const ids = tokenIds("evaluate", tokens, contextLength);
   const read = readOptions("evaluate", options, evaluateRules);
   return new Promise((resolve, reject) => {
-    const evaluation = new Evaluation(host, vocabulary, ids.length, read, site, resolve, reject);
+    const evaluation = new Evaluation(host, vocabularySize, ids.length, read, site, resolve, reject);
     evaluation.start(ids);
   });
 }
@@ -104,7 +116,7 @@ class Evaluation extends AsyncResource implements Receiver {
     try {
       if (tokenLogprobs) this.#logprobs.set(tokenLogprobs, first);
       if (rowCount > 0) await this.#handOut(first, rowCount);
-      if (tokenLogprobs && !this.#disposed) this.host.engine.acknowledge(event.request);
+      if (tokenLogprobs && !this.#disposed) this.#call(() => this.host.engine.acknowledge(event.request));
     } catch (error) {
       this.#cancel();
       this.#fail(error);
@@ -122,8 +134,17 @@ class Evaluation extends AsyncResource implements Receiver {
     for (let from = 0; from < rowCount && !this.#over; from += step) {
       if (from > 0) await new Promise(setImmediate);
       const count = Math.min(step, rowCount - from);
-      const rows = this.host.engine.rows(this.#request!, from, count);
+      const rows = this.#call(() => this.host.engine.rows(this.#request!, from, count));
       await this.options.onRows?.({ first: first + from, count, rows });
+    }
+  }
+
+  /** What the engine gives; its errors become ours, and those of `onRows` stay as they are. */
+  #call<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw this.site.translate(error);
     }
   }
 

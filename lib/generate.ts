@@ -1,21 +1,23 @@
 // A generation: what `chat` and `complete` return.
+import { bindMethods } from "./bind.js";
 import { invalidArgument } from "./options.js";
 import type { Run } from "./run.js";
 import type { Delta, GenerationResult } from "./types.js";
 
 /**
  * A running generation. It starts at once; iterate over it (one reader, `textStream` counts as one), or await
- * `result()` or `text()`. One that is neither read nor kept is cancelled when it is collected.
+ * `result()` or `text()`. One that is neither read nor kept is cancelled when it is collected. Its methods need not be
+ * called on it.
  */
 export interface Generation extends AsyncIterable<Delta, void, undefined> {
   /** Settles when the generation ends: cancelled ones resolve too, aborted ones reject with `signal.reason`. */
-  result(): Promise<GenerationResult>;
+  result(this: void): Promise<GenerationResult>;
   /** The whole text, once the generation ends. */
-  text(): Promise<string>;
+  text(this: void): Promise<string>;
   /** The text as a web stream, without empty pieces; cancelling the stream cancels the generation. */
-  textStream(): ReadableStream<string>;
+  textStream(this: void): ReadableStream<string>;
   /** Ends the generation within a step; `result()` then has `finishReason: "cancelled"`. */
-  cancel(): void;
+  cancel(this: void): void;
   /**
    * Reads the deltas. Leaving the loop early cancels the generation within a step. Throws
    * ERR_INHOUSE_INVALID_ARGUMENT where somebody reads, or has read, already.
@@ -36,6 +38,7 @@ class RunningGeneration implements Generation {
 
   constructor(run: Run) {
     this.#run = run;
+    bindMethods(this, "result", "text", "textStream", "cancel");
     forgotten.register(this, run, run);
     void run.ended.then(
       () => forgotten.unregister(run),

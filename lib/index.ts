@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 export { InhouseError, type InhouseErrorCode } from "./errors.js";
 export type { Generation } from "./generate.js";
 export { MetadataArray, readHeader } from "./header.js";

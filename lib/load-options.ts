@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { NativeEngineOptions, NativeLoadOptions } from "./native.js";
-import { invalidArgument, namesIn, readOptions, type Rules, show } from "./options.js";
+import { attempt, invalidArgument, namesIn, readOptions, type Rules, show } from "./options.js";
 import type { KvType, LoadOptions, OverrideValue } from "./types.js";
 
 const devices = ["auto", "cpu", "reference"] as const;
@@ -30,9 +30,12 @@ function instructionSetProblem(value: unknown): string | undefined {
   return fits ? undefined : 'a string without zero bytes, not empty, such as "avx2"';
 }
 
+/** A copy of a plain object, so that getters are read once. What can be iterated over has its entries elsewhere. */
+const copyOverrides = (value: unknown): unknown =>
+  typeof value === "object" && value !== null && !(Symbol.iterator in value) ? { ...value } : value;
+
 function overridesProblem(value: unknown): string | undefined {
   const expected = "an object from metadata key to string, finite number or boolean";
-  // What can be iterated over, such as a Map, has its entries elsewhere.
   if (typeof value !== "object" || value === null || Symbol.iterator in value) return expected;
   for (const [key, item] of Object.entries(value)) {
     if (key === "" || key.includes("=") || key.includes("\0"))
@@ -54,7 +57,7 @@ export const loadRules = {
   threads: { kind: "integer", min: 1, max: 512, words: ["auto"] },
   repack: { kind: "boolean" },
   lockMemory: { kind: "boolean" },
-  overrides: { kind: "other", problem: overridesProblem },
+  overrides: { kind: "other", read: copyOverrides, problem: overridesProblem },
   kvType: { kind: "other", problem: kvTypeProblem },
   maxConcurrent: { kind: "integer", min: 1, max: 1024 },
   maxQueue: { kind: "integer", min: 0, max: 1_000_000 },
@@ -67,7 +70,9 @@ export const loadRules = {
 export function filePath(call: string, file: unknown): string {
   let path: string;
   const expected = "expected a path or a file URL";
-  const url = typeof file === "object" && file !== null ? (file as { href?: unknown }).href : file;
+  const url = attempt(`${call}: the file`, () =>
+    typeof file === "object" && file !== null ? (file as { href?: unknown }).href : file,
+  );
   if (typeof file !== "string" && typeof url !== "string") {
     throw invalidArgument(`${call}: the file is ${show(file)}; ${expected}`);
   }

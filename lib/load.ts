@@ -4,11 +4,13 @@ import { AsyncResource } from "node:async_hooks";
 
 import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
+import { InhouseError } from "./errors.js";
 import { type ModelHeader, openHeader } from "./header.js";
 import type { ResolvedLoad } from "./load-options.js";
 import { tokenizerData } from "./metadata.js";
 import { native, type NativeEngine, type NativeError, type NativeFile, type NativeModel } from "./native.js";
 import { Requests } from "./requests.js";
+import { samplingFromMetadata, type SamplingOptions } from "./sampling.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.js";
 import type { LoadOptions } from "./types.js";
 
@@ -16,6 +18,8 @@ import type { LoadOptions } from "./types.js";
 export interface Loaded {
   header: ModelHeader;
   tokenizer: Tokenizer;
+  /** What the file recommends. */
+  sampling: SamplingOptions;
   engine: NativeEngine;
   requests: Requests;
   described: ReturnType<NativeModel["describe"]>;
@@ -31,9 +35,11 @@ export function load(
   const stopped = new Promise<never>((_, reject) => {
     stop.signal.addEventListener("abort", () => reject(stop.signal.reason as Error), { once: true });
   });
+  const reasonOf = (error: unknown): unknown => blameOverride(site.translate(error), overrides, site);
   const steps = async (): Promise<Loaded> => {
     const { header, file } = await openHeader(path, overrides, site);
     stop.signal.throwIfAborted();
+    const sampling = samplingFromMetadata(header.metadata);
     const progress = new Progress(header, onProgress, stop);
     stop.signal.throwIfAborted();
     const weights = startWeights(file, model, site, stop.signal, progress);
@@ -51,10 +57,10 @@ export function load(
         made.dispose(() => undefined);
         throw error;
       }
-      return { header, tokenizer: ready, engine: made, requests, described };
+      return { header, tokenizer: ready, sampling, engine: made, requests, described };
     } catch (error) {
       // Whichever of the two goes on ends soon.
-      stop.abort(site.translate(error));
+      stop.abort(reasonOf(error));
       throw error;
     } finally {
       // From here on the engine alone, if there is one, holds the weights; the header's long arrays are not needed.
@@ -67,9 +73,19 @@ export function load(
   };
   const forget = onAbort(signal, () => stop.abort(signal?.reason));
   const ended = steps().catch((error: unknown) => {
-    throw site.translate(error);
+    throw reasonOf(error);
   });
   return Promise.race([ended, stopped]).finally(forget);
+}
+
+/** An error about a value that the caller has put into the file's place is an error of that argument. */
+function blameOverride(error: unknown, overrides: readonly string[], site: CallSite): unknown {
+  if (!InhouseError.is(error) || error.code === "ERR_INHOUSE_INVALID_ARGUMENT") return error;
+  const { message } = error;
+  const override = overrides.find((text) => message.includes(text.slice(0, text.indexOf("="))));
+  if (override === undefined) return error;
+  const blame = `loadModel: override "${override}": ${message}`;
+  return site.error("ERR_INHOUSE_INVALID_ARGUMENT", blame, { cause: error });
 }
 
 function startWeights(

@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" />
 // Loading a model and what one can do with it.
+import { bindMethods } from "./bind.js";
 import { CallSite } from "./call-site.js";
 import { ChatTemplate } from "./chat/template.js";
 import { InhouseError } from "./errors.js";
@@ -19,7 +20,6 @@ import {
   resolveRequest,
 } from "./request.js";
 import { Run, type RunHost, type RunInput } from "./run.js";
-import { samplingFromMetadata } from "./sampling.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type { ChatMessage, EvaluateOptions, EvaluateResult, LoadOptions, ModelInfo } from "./types.js";
 
@@ -64,6 +64,12 @@ export async function loadModel(file: string | URL, options: LoadOptions = {}): 
   return new LoadedModel(await load(resolved, site));
 }
 
+/** Templates given with calls that a model keeps. */
+const keptTemplates = 8;
+
+/** As many messages are rendered in any context: a template may leave some out. */
+const manyMessages = 1000;
+
 /** What generations need of a model. They hold it, and it does not hold the model, which may be collected before. */
 class Core implements RunHost, RequestDefaults {
   readonly engine: Loaded["engine"];
@@ -74,10 +80,10 @@ class Core implements RunHost, RequestDefaults {
   readonly vocabularySize: number;
   readonly #tokenizer: Tokenizer;
 
-  constructor({ engine, requests, tokenizer, described, header }: Loaded) {
+  constructor({ engine, requests, tokenizer, described, sampling }: Loaded) {
     this.engine = engine;
     this.requests = requests;
-    this.sampling = samplingFromMetadata(header.metadata);
+    this.sampling = sampling;
     this.stopTokens = tokenizer.stopTokenIds;
     this.vocabularySize = described.vocabularySize;
     this.#tokenizer = tokenizer;
@@ -100,6 +106,8 @@ class LoadedModel implements Model {
   readonly #core: Core;
   readonly #templateSource: string | undefined;
   #template: ChatTemplate | undefined;
+  /** Those given with calls, the last used one last: one that ran into limits is known again. */
+  readonly #givenTemplates = new Map<string, ChatTemplate>();
   #disposed: Promise<void> | undefined;
 
   constructor(loaded: Loaded) {
@@ -114,24 +122,14 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
-    // `const { chat } = model` works.
-    for (const method of ["chat", "complete", "evaluate", "dispose"] as const) {
-      const value: unknown = this[method].bind(this);
-      Object.defineProperty(this, method, { value, writable: true, configurable: true });
-    }
+    bindMethods(this, "chat", "complete", "evaluate", "dispose");
   }
 
   chat(messages: readonly ChatMessage[], given: ChatOptions = {}): Generation {
     const site = new CallSite(LoadedModel.prototype, "chat");
     this.#check("chat");
     const { options, ...resolved } = resolveRequest("chat", given, chatRules, this.#core);
-    const { template, templateVariables: variables, tools, addGenerationPrompt } = options;
-    const { text, own } = this.#templateFor(template).render(messages, {
-      variables,
-      tools,
-      addGenerationPrompt,
-    });
-    const prompt = this.#encoder(text, { special: own, addEos: false });
+    const prompt = unlessTooLong(() => this.#conversation(messages, options));
     return this.#generate({ ...resolved, site, signal: options.signal, prompt });
   }
 
@@ -139,18 +137,14 @@ class LoadedModel implements Model {
     const site = new CallSite(LoadedModel.prototype, "complete");
     this.#check("complete");
     const { options, ...resolved } = resolveRequest("complete", given, completeRules, this.#core);
-    return this.#generate({
-      ...resolved,
-      site,
-      signal: options.signal,
-      prompt: this.#prompt(prompt, options),
-    });
+    const encoded = unlessTooLong(() => this.#prompt(prompt, options));
+    return this.#generate({ ...resolved, site, signal: options.signal, prompt: encoded });
   }
 
   async evaluate(tokens: ArrayLike<number>, options: EvaluateOptions = {}): Promise<EvaluateResult> {
     const site = new CallSite(LoadedModel.prototype, "evaluate");
     this.#check("evaluate");
-    return evaluate(this.#core, this.#core.vocabularySize, tokens, options, site);
+    return evaluate(this.#core, this.info, tokens, options, site);
   }
 
   dispose(): Promise<void> {
@@ -172,6 +166,28 @@ class LoadedModel implements Model {
     return makeGeneration(new Run(this.#core, input));
   }
 
+  #conversation(messages: unknown, options: ChatOptions): RunInput["prompt"] {
+    const { templateVariables: variables, tools, addGenerationPrompt } = options;
+    const template = this.#templateFor(options.template);
+    const { text, own } = template.render(messages, {
+      variables,
+      tools,
+      addGenerationPrompt,
+      mostMessages: Math.max(this.info.contextLength, manyMessages),
+    });
+    if (text === "" && !this.#beginsWithBos()) {
+      throw new InhouseError(
+        "ERR_INHOUSE_TEMPLATE_INVALID",
+        `${template.name} renders this conversation to nothing; expected a prompt`,
+      );
+    }
+    return this.#encoder(text, { special: own, addEos: false });
+  }
+
+  #beginsWithBos(asked: boolean = this.tokenizer.addBos): boolean {
+    return asked && this.tokenizer.bosTokenId !== undefined;
+  }
+
   #prompt(prompt: unknown, options: CompleteOptions & GenerateOptions): RunInput["prompt"] {
     if (typeof prompt !== "string") {
       if (typeof prompt !== "object" || prompt === null) {
@@ -179,12 +195,11 @@ class LoadedModel implements Model {
           `complete: the prompt is ${show(prompt)}; expected a text or a list of token ids`,
         );
       }
-      const ids = tokenIds("complete", prompt);
+      const ids = tokenIds("complete", prompt, this.info.contextLength);
       return () => ids;
     }
     const { addSpecialTokens, parseSpecialTokens } = options;
-    const { addBos, bosTokenId } = this.tokenizer;
-    if (prompt === "" && !(bosTokenId !== undefined && (addSpecialTokens ?? addBos))) {
+    if (prompt === "" && !this.#beginsWithBos(addSpecialTokens)) {
       throw invalidArgument(
         `complete: the prompt is ${show(prompt)}; expected a text that is not empty where no BOS begins it`,
       );
@@ -203,13 +218,34 @@ class LoadedModel implements Model {
   }
 
   #templateFor(source: string | undefined): ChatTemplate {
-    const tokens = {
-      bosToken: tokenText(this.tokenizer, this.tokenizer.bosTokenId),
-      eosToken: tokenText(this.tokenizer, this.tokenizer.eosTokenId),
+    const make = (text: string | undefined, name?: string): ChatTemplate =>
+      new ChatTemplate(
+        text,
+        {
+          bosToken: tokenText(this.tokenizer, this.tokenizer.bosTokenId),
+          eosToken: tokenText(this.tokenizer, this.tokenizer.eosTokenId),
+        },
+        name,
+      );
+    if (source === undefined) return (this.#template ??= make(this.#templateSource));
+    const template = this.#givenTemplates.get(source) ?? make(source, "chat: option 'template'");
+    this.#givenTemplates.delete(source);
+    this.#givenTemplates.set(source, template);
+    const [oldest] = this.#givenTemplates.keys();
+    if (this.#givenTemplates.size > keptTemplates) this.#givenTemplates.delete(oldest!);
+    return template;
+  }
+}
+
+/** A prompt that is too long for the context is the generation's failure, not the call's. */
+function unlessTooLong(prompt: () => RunInput["prompt"]): RunInput["prompt"] {
+  try {
+    return prompt();
+  } catch (error) {
+    if (!InhouseError.is(error, "ERR_INHOUSE_CONTEXT_OVERFLOW")) throw error;
+    return () => {
+      throw error;
     };
-    if (source !== undefined) return new ChatTemplate(source, tokens, "chat: option 'template'");
-    this.#template ??= new ChatTemplate(this.#templateSource, tokens);
-    return this.#template;
   }
 }
 

@@ -238,8 +238,17 @@ export function load(root: string): NativeAddon {
 /** The C library, where there are several. */
 function libc(): string {
   if (process.platform !== "linux") return "";
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return header.glibcVersionRuntime === undefined ? " (musl)" : ` (glibc ${header.glibcVersionRuntime})`;
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean | undefined };
+  const { excludeNetwork } = report;
+  try {
+    report.excludeNetwork = true; // it would look up the names of all sockets' addresses
+    const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
+    return header.glibcVersionRuntime === undefined ? " (musl)" : ` (glibc ${header.glibcVersionRuntime})`;
+  } catch {
+    return "";
+  } finally {
+    report.excludeNetwork = excludeNetwork;
+  }
 }
 
 function explain(root: string, error: unknown): string {

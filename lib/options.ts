@@ -32,6 +32,18 @@ export function invalidArgument(message: string): InhouseError {
   return new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", message);
 }
 
+/** What `read` gives, which may run code of the caller's: a getter, a Proxy's trap, `toJSON`. */
+export function attempt<T>(what: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : show(error);
+    throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${what} cannot be read: ${reason}`, {
+      cause: error,
+    });
+  }
+}
+
 /** Names that stand in an object, inherited ones too, but not those that every object may inherit. */
 export function namesIn(object: object): string[] {
   const names = [];
@@ -54,7 +66,9 @@ export function readOptions<Options extends object>(
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw invalidArgument(`${call}: options are ${show(given)}; expected an object`);
   }
-  const unknown = namesIn(given).find((name) => !Object.hasOwn(rules, name));
+  const unknown = attempt(`${call}: options`, () => namesIn(given)).find(
+    (name) => !Object.hasOwn(rules, name),
+  );
   if (unknown !== undefined) {
     const near = nearest(unknown, Object.keys(rules), aliases);
     throw invalidArgument(
@@ -63,10 +77,12 @@ export function readOptions<Options extends object>(
   }
   const read: Record<string, unknown> = {};
   for (const [name, rule] of Object.entries(rules)) {
-    const value = (given as Record<string, unknown>)[name];
-    if (value === undefined) continue;
-    read[name] = rule.kind === "other" && rule.read ? rule.read(value) : value;
-    const wrong = problem(rule, read[name]);
+    const wrong = attempt(`${call}: option '${name}'`, () => {
+      const value = (given as Record<string, unknown>)[name];
+      if (value === undefined) return undefined;
+      read[name] = rule.kind === "other" && rule.read ? rule.read(value) : value;
+      return problem(rule, read[name]);
+    });
     if (wrong !== undefined) throw invalidArgument(`${call}: option '${name}' ${wrong}`);
   }
   return read as Options;
@@ -119,8 +135,10 @@ const mostTokens = 1 << 24;
 
 /** Throws ERR_INHOUSE_INVALID_ARGUMENT for what has no length and entries; entries are not looked at. */
 export function checkTokenList(call: string, tokens: unknown): asserts tokens is ArrayLike<unknown> {
-  const length: unknown =
-    typeof tokens === "object" && tokens !== null && "length" in tokens && tokens.length;
+  const length: unknown = attempt(
+    `${call}: the tokens`,
+    () => typeof tokens === "object" && tokens !== null && "length" in tokens && tokens.length,
+  );
   if (!Number.isInteger(length) || (length as number) < 0) {
     throw invalidArgument(`${call}: the tokens are ${show(tokens)}; expected a list of token ids`);
   }

@@ -45,8 +45,8 @@ export interface LoadOptions {
   /** Aborts the load, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
   /**
-   * Called while weights are read; the load resolves after what it returned has. If it throws or rejects, the load
-   * stops and rejects with that.
+   * Called while weights are read; the load resolves after what it returned has, so a promise that never settles keeps
+   * it from ending (an aborted `signal` still does). If it throws or rejects, the load stops and rejects with that.
    */
   onProgress?: ((progress: LoadProgress) => unknown) | undefined;
 }
@@ -91,10 +91,11 @@ export interface ModelInfo {
   };
 }
 
-/** One message of a conversation. Fields beyond these reach the chat template as they are. */
+/** One message of a conversation. Fields beyond these reach the chat template as they are; they must be plain data. */
 export interface ChatMessage {
   role: string;
-  content: string;
+  /** Null beside a list of `tool_calls` alone, for templates that know it; others want "". */
+  content: string | null;
   [field: string]: unknown;
 }
 

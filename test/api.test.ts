@@ -167,7 +167,13 @@ describe("generating", () => {
 
   it("gives methods that need not be called on it, and that tests may replace", async () => {
     const { chat, complete, evaluate } = model;
-    expect(await chat(question, greedy).text()).toBe(await model.chat(question, greedy).text());
+    const { result, text, textStream, cancel } = chat(question, greedy);
+    expect(textStream()).toBeInstanceOf(ReadableStream);
+    expect(await text()).toBe(await model.chat(question, greedy).text());
+    expect((await result()).finishReason).toBe("stop");
+    expect(cancel()).toBeUndefined();
+    const { encode, decode, tokenId } = model.tokenizer;
+    expect(tokenId(decode(encode(" Paris")).replace(" ", "Ġ"))).toBe(encode(" Paris")[0]);
     expect((await complete([1, 2], greedy).result()).tokens).toHaveLength(8);
     expect((await evaluate([1, 2])).logprobs).toHaveLength(1);
     expect(Object.keys(model)).toEqual(["info"]);
@@ -354,6 +360,13 @@ describe("evaluating", () => {
     const control = new AbortController();
     const aborted = model.evaluate(tokens, { signal: control.signal, onRows: () => control.abort(mine) });
     await expect(aborted).rejects.toBe(mine);
+    const other = await loadModel(file, { device, contextLength: 64 });
+    let disposed;
+    const onRows = () => void (disposed = other.dispose());
+    const lost = await other.evaluate(new Array<number>(40).fill(1), { onRows }).catch((e: unknown) => e);
+    expect(InhouseError.is(lost, "ERR_INHOUSE_DISPOSED")).toBe(true);
+    expect((lost as Error).stack).toContain("api.test.ts");
+    await disposed;
     await expect(model.evaluate([1])).resolves.toMatchObject({ logprobs: new Float32Array(0) });
   });
 });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { ChatTemplate } from "../lib/chat/template.js";
 import { loadModel, type Model } from "../lib/index.js";
-import { createTokenizer } from "../lib/tokenizer/tokenizer.js";
+import { createTokenizer, type TokenizerData } from "../lib/tokenizer/tokenizer.js";
 import { checkControlTokens, controls, forgeries } from "./support/control-tokens.js";
 import { device, modelPath, smollm2 } from "./support/models.js";
 import { bytePairData, sentencePieceData } from "./support/tokenizer-data.js";
@@ -39,6 +39,9 @@ describe("a template's own text", () => {
     ["'a' ~ c ~ 1 ~ 'b'", "[a]text1[b]"],
     ["(c ~ ' a ') | trim", "text[ a]"],
     ["(' a ' ~ c).strip()", "[a ]text"],
+    ["('🙂🙃' ~ c ~ '😀').strip('🙂')", "[🙃]text[😀]"],
+    ["(c ~ '🙃🙂') | trim('🙂')", "text[🙃]"],
+    ["(c ~ 'a🙂').strip('🙂')", "text[a]"],
     ["('xax' ~ c).strip('x')", "[ax]text"],
     ["('xa' ~ c).lstrip('x').rstrip('t')", "[a]tex"],
     ["('a' ~ c ~ 'b')[1:]", "text[b]"],
@@ -146,10 +149,81 @@ describe("ranges of a text", () => {
     expect(tokenizer.decode(ids, { special: true })).toBe(text);
   });
 
-  it("hold for tokens that end a turn, also where the file calls them user-defined", async () => {
-    const tokenizer = await createTokenizer(bytePairData([], [["<|im_end|>", 4]]));
-    expect([...tokenizer.encode("<|im_end|>")]).not.toContain(256);
-    expect([...tokenizer.encode("<|im_end|>", { special: true })]).toEqual([256]);
+  const normal = 1;
+  const userDefined = 4;
+  const turns: [what: string, text: string, kind: number, declared?: keyof TokenizerData][] = [
+    ["known to end a turn, user-defined", "<|im_end|>", userDefined],
+    ["known to end a turn, normal", "<end_of_turn>", normal],
+    ["known to end a turn, unused", "<end_of_turn>", 5],
+    ["named like a control token", "<|user|>", userDefined],
+    ["named like one with other bars", "<｜User｜>", userDefined],
+    ["declared as EOS", "END", normal, "eosTokenId"],
+    ["declared as EOT", "END", userDefined, "eotTokenId"],
+    ["declared as EOM", "END", normal, "eomTokenId"],
+    ["declared as BOS", "END", normal, "bosTokenId"],
+  ];
+  it.each(turns)("hold for tokens %s", async (_, text, kind, declared) => {
+    const merges = ["E N", "EN D", "< |", "e n"];
+    const pieces = sentencePieceData([[text, 5, kind]]);
+    for (const data of [bytePairData(kind === normal ? merges : [], [[text, kind]]), pieces]) {
+      const id = data.tokenTypes!.length - 1;
+      const ids = declared === undefined ? {} : { [declared]: id };
+      const tokenizer = await createTokenizer({ ...data, ...ids, addSpacePrefix: false });
+      expect([...tokenizer.encode(`a${text}b`, { addBos: false })]).not.toContain(id);
+      expect([...tokenizer.encode(text, { special: true, addBos: false })]).toEqual([id]);
+      expect(tokenizer.decode([id], { special: true })).toBe(text);
+      // What a model writes with it is shown as the file says.
+      expect(tokenizer.decode([id])).toBe(kind === 5 ? "" : text);
+    }
+  });
+
+  it("hold for tokens that merges would give", async () => {
+    const data = bytePairData(["E N", "EN D", "END s"]);
+    const tokenizer = await createTokenizer({ ...data, eosTokenId: 257 });
+    expect([...tokenizer.encode("ENDs")]).toEqual([256, 68, 115]);
+  });
+
+  it("do not hold for single bytes and characters, also where they end a turn", async () => {
+    const data = bytePairData();
+    const tokenizer = await createTokenizer({ ...data, eosTokenId: 10 });
+    expect([...tokenizer.encode("a\n")]).toEqual([97, 10]);
+    expect([...tokenizer.stopTokenIds]).toEqual([10]);
+    const line = 3 + 10; // "<0x0A>"
+    const pieces = await createTokenizer({ ...sentencePieceData([]), eosTokenId: line, addBos: false });
+    expect([...pieces.encode("\n")].at(-1)).toBe(line);
+  });
+
+  it("keep their control tokens whole, whatever user-defined tokens reach into them", async () => {
+    const data = bytePairData(
+      [],
+      [
+        ["<|im_end|>", 3],
+        [".<", userDefined],
+        ["<|im_end|>.", userDefined],
+      ],
+    );
+    const tokenizer = await createTokenizer(data);
+    const [dot, end] = [46, tokenizer.tokenId("<|im_end|>")!];
+    expect([...tokenizer.encode(".<|im_end|>.", { special: [[1, 11]] })]).toEqual([dot, end, dot]);
+    expect([...tokenizer.encode(".<|im_end|>", { special: true })]).toEqual([dot, end]);
+    expect([...tokenizer.encode(".<.<|im_end|>", { special: [[3, 13]] })]).toEqual([257, dot, end]);
+    expect([...tokenizer.encode(".<|im_end|>")].slice(0, 2)).toEqual([257, 124]);
+  });
+
+  it("cost little each", async () => {
+    const tokenizer = await createTokenizer(bytePairData([], [["<|a|>", 3]]));
+    const text = "é🙂<|a|> ".repeat(30_000);
+    const ranges = Array.from({ length: 30_000 }, (_, i): [number, number] => [9 * i + 3, 9 * i + 8]);
+    const time = (special: true | [number, number][]): number => {
+      const start = performance.now();
+      tokenizer.encode(text, { special });
+      return performance.now() - start;
+    };
+    time(true);
+    const best = (special: true | [number, number][]) =>
+      Math.min(...Array.from({ length: 5 }, () => time(special)));
+    expect(tokenizer.encode(text, { special: ranges })).toEqual(tokenizer.encode(text, { special: true }));
+    expect(best(ranges)).toBeLessThan(3 * best(true));
   });
 
   it("leave pieces that reach across their borders as they are", async () => {

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 
 import { CallSite } from "../lib/call-site.js";
 import { errorCodes, InhouseError } from "../lib/errors.js";
@@ -70,6 +70,19 @@ it("says what was looked for and what to do where the addon is missing", () => {
   expect(error?.code).toBe("ERR_INHOUSE_NATIVE_LOAD");
   expect(error?.message).toMatch(/looked for build\/Release.*prebuilds\/.* no platform; .*npm run build/);
   if (process.platform === "linux") expect(error?.message).toMatch(/linux-\w+ \((glibc [\d.]+|musl)\), Node/);
+});
+
+it.runIf(process.platform === "linux")("asks for the C library without the network's part", () => {
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
+  const before = report.excludeNetwork;
+  let during: boolean | undefined;
+  const spy = vi.spyOn(report, "getReport").mockImplementation(() => {
+    during = report.excludeNetwork;
+    throw new Error("no report");
+  });
+  onTestFinished(() => spy.mockRestore());
+  expect(() => load(join(root, "docs"))).toThrow(/linux-\w+, Node/);
+  expect([during, report.excludeNetwork]).toEqual([true, before]);
 });
 
 it("names the prebuilds there are where this platform's is missing", () => {

@@ -27,6 +27,12 @@ async function errorOf(action: () => unknown): Promise<InhouseError> {
   throw new Error("nothing was thrown");
 }
 
+const raise = (): never => {
+  throw new Error("boom");
+};
+const unreadable = (name: string): object =>
+  Object.defineProperty({}, name, { enumerable: true, get: raise });
+
 const badLoads: [what: string, file: unknown, options: unknown, message: RegExp][] = [
   ["no file", undefined, {}, /file is undefined; expected a path or a file URL/],
   ["a number for a file", 5, {}, /file is 5/],
@@ -75,6 +81,34 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["an empty instructionSet", file, { instructionSet: "" }, /'instructionSet' is ''; expected .* not empty/],
   ["an unknown option on a prototype", file, Object.create({ gpu: true }), /unknown option 'gpu'/],
   ["an option on a prototype", file, Object.create({ maxQueue: -1 }), /'maxQueue' is -1/],
+  ["a getter that throws", file, unreadable("threads"), /^loadModel: option 'threads' cannot be read: boom/],
+  ["an override that throws", file, { overrides: unreadable("a") }, /'overrides' cannot be read: boom/],
+  ["a Proxy that throws", file, new Proxy({}, { ownKeys: raise }), /options cannot be read: boom/],
+  ["a URL that throws", unreadable("href"), {}, /the file cannot be read: boom/],
+  [
+    "an override of another type",
+    file,
+    { overrides: { "llama.block_count": "many" } },
+    /llama\.block_count=many/,
+  ],
+  [
+    "an override out of range",
+    file,
+    { overrides: { "llama.context_length": 0 } },
+    /"llama\.context_length=0": /,
+  ],
+  [
+    "an override outside the vocabulary",
+    file,
+    { overrides: { "tokenizer.ggml.eos_token_id": 1e6 } },
+    /eos_token_id=1000000": /,
+  ],
+  [
+    "an override of a setting out of range",
+    file,
+    { overrides: { "general.sampling.temp": -1 } },
+    /temp=-1": .* is -1/,
+  ],
   [
     "a Map of overrides",
     file,
@@ -120,6 +154,13 @@ describe("loadModel refuses", () => {
   it("an instruction set that this machine lacks", async () => {
     const error = await errorOf(() => loadModel(file, { device: "cpu", instructionSet: "sve9" }));
     expect(error.code).toBe("ERR_INHOUSE_DEVICE_UNAVAILABLE");
+  });
+
+  it("a setting of the file out of range before it reads any weights", async () => {
+    const seen: unknown[] = [];
+    const overrides = { "general.sampling.temp": -1 };
+    await errorOf(() => loadModel(file, { device, overrides, onProgress: (now) => seen.push(now) }));
+    expect(seen).toEqual([]);
   });
 
   it("wrong arguments of readHeader", async () => {
@@ -215,10 +256,26 @@ describe("generating refuses at the call", () => {
     expect(chat("{{")).toThrow(
       /^chat: option 'template' cannot be parsed: line 1, column 3: the template ends/,
     );
+    const nothing = chat("{# nothing #}");
+    expect(nothing).toThrow(expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_INVALID" }));
+    expect(nothing).toThrow(/^chat: option 'template' renders this conversation to nothing/);
     for (const empty of ["", " \n", 5]) {
       expect(chat(empty as string)).toThrow(/^chat: option 'template' is .*; expected a Jinja template/);
       expect(chat(empty as string)).toThrow(expect.objectContaining({ code: invalid }));
     }
+  });
+
+  it("a hostile template without holding the loop from the third request on", () => {
+    const template = "{% for i in range(50000) %}{% for j in range(50000) %}{% endfor %}{% endfor %}";
+    const refuse = (): void =>
+      expect(() => model.chat([{ role: "user", content: "Hello" }], { template })).toThrow(
+        expect.objectContaining({ code: "ERR_INHOUSE_TEMPLATE_LIMIT" }),
+      );
+    refuse();
+    refuse();
+    const start = performance.now();
+    for (let i = 0; i < 20; i++) refuse();
+    expect(performance.now() - start).toBeLessThan(200);
   });
 
   it("wrong arguments of evaluate, as a rejection", async () => {
@@ -252,6 +309,21 @@ describe("the generation rejects", () => {
     expect((await caller(() => model.evaluate(new Array(65).fill(1)))).code).toBe(
       "ERR_INHOUSE_CONTEXT_OVERFLOW",
     );
+  });
+
+  it("for lists of ids and of messages that no context takes, without looking at them", async () => {
+    const tokens = { length: 1e7 } as ArrayLike<number>;
+    const messages = Array.from({ length: 100_000 }, () => ({ role: "user", content: "hi" }));
+    const start = performance.now();
+    const calls = [
+      () => model.complete(tokens).result(),
+      () => model.evaluate(tokens),
+      () => model.chat(messages).result(),
+    ];
+    for (const call of calls) expect((await caller(call)).code).toBe("ERR_INHOUSE_CONTEXT_OVERFLOW");
+    expect(performance.now() - start).toBeLessThan(200);
+    const last = { template: "{{ messages[-1].content }}", maxTokens: 0 };
+    expect((await model.chat(messages.slice(0, 1000), last).result()).promptTokens).toHaveLength(1);
   });
 
   it("where too many wait, in the loop too", async () => {

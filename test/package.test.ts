@@ -1,5 +1,15 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -80,6 +90,34 @@ describe("the package", () => {
     const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
     expect([run.stderr, run.stdout]).toEqual(["", "true smollm2:135m true\n"]);
     expect(readFileSync("dist/hub/index.d.mts", "utf8")).toContain("./index.js");
+  });
+
+  it("has types that need no settings, beside @types/node", () => {
+    const folder = mkdtempSync(resolve("build/types-"));
+    try {
+      writeFileSync(
+        join(folder, "use.mts"),
+        'import { loadModel, type ChatMessage, type LoadOptions } from "inhouse";\n' +
+          'const messages: ChatMessage[] = [{ role: "user", content: "Hi" }];\n' +
+          "export const answer = async (options: LoadOptions): Promise<string> => {\n" +
+          '  const { chat } = await loadModel(new URL("file:///a.gguf"), options);\n' +
+          "  const { text, textStream } = chat(messages, { signal: AbortSignal.timeout(5) });\n" +
+          '  let all = "";\n' +
+          "  for await (const piece of textStream()) all += piece;\n" +
+          "  return all + (await text());\n" +
+          "};\n",
+      );
+      const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
+      const settings = "--ignoreConfig --noEmit --strict --target es2022 --lib es2022 --module node16".split(
+        " ",
+      );
+      const run = spawnSync(process.execPath, [compiler, ...settings, join(folder, "use.mts")], {
+        encoding: "utf8",
+      });
+      expect(run.stdout).toBe("");
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it("works from its tarball, without a build folder", () => {

@@ -99,6 +99,16 @@ describe("refusals", () => {
     }
   });
 
+  test("content that is null, where the template wants text", () => {
+    const calls = [...user("hi"), { role: "assistant", content: null, tool_calls: [] }];
+    const { code, message } = failure(() =>
+      new ChatTemplate("{% for m in messages %}{{ 'a' + m.content }}{% endfor %}").render(calls),
+    );
+    expect(code).toBe("ERR_INHOUSE_TEMPLATE_INVALID");
+    expect(message).toMatch(/cannot be rendered, maybe because messages\[1\]\.content is no text, .* ""/);
+    expect(failure(() => render("{{ 'a' + none }}")).message).not.toContain("maybe");
+  });
+
   test("messages of the wrong shape", () => {
     const template = new ChatTemplate("{{ messages | length }}");
     const cyclic: Record<string, unknown> = { role: "user", content: "x" };
@@ -135,19 +145,38 @@ describe("refusals", () => {
       [[, ...user("a")], "messages[0]: expected an object"],
       [[Object.create({ role: "user", content: "x" })], "messages[0].role: expected a string, got undefined"],
       [[new Inherited()], "messages[0].content: expected a string, got undefined"],
-      [[unreadable("content")], "messages[0].content: cannot be read: boom"],
-      [[{ ...user("x")[0], x: { toJSON: raise } }], "messages[0].x: cannot be read: boom"],
+      [[unreadable("content")], "messages[0].content cannot be read: boom"],
+      [[{ ...user("x")[0], x: { toJSON: raise } }], "messages[0].x cannot be read: boom"],
       [[{ ...user("x")[0], x: [, 1] }], "messages[0].x[0]: expected plain data"],
-      [[new Proxy({}, { ownKeys: raise })], "messages[0]: cannot be read: boom"],
+      [new Proxy([], { get: raise }), "messages cannot be read: boom"],
+      [
+        [{ ...user("x")[0], x: new Map() }],
+        "messages[0].x: expected plain data (text, numbers, lists, objects), got",
+      ],
+      [
+        [{ ...user("x")[0], x: new Date() }],
+        "messages[0].x: expected plain data (text, numbers, lists, objects), got",
+      ],
+      [[{ ...user("x")[0], x: [new Uint8Array(1)] }], "got a value of type Uint8Array"],
+      [[new Proxy({}, { ownKeys: raise })], "messages[0] cannot be read: boom"],
     ];
     for (const [messages, text] of table) {
       const { code, message } = failure(() => template.render(messages));
       expect([code, message]).toEqual(["ERR_INHOUSE_INVALID_ARGUMENT", expect.stringContaining(text)]);
     }
     expect(template.render([{ role: "assistant", content: null, tool_calls: [] }]).text).toBe("1");
-    expect(failure(() => template.render(user("x"), { variables: { f: () => 1 } })).message).toContain(
-      "templateVariables.f",
-    );
+    const variables: [object, string][] = [
+      [{ f: () => 1 }, "templateVariables.f: expected"],
+      [{ f: new Map() }, "templateVariables.f: expected"],
+      [new Map([["f", 1]]), "templateVariables: expected plain data"],
+      [unreadable("f"), "templateVariables.f cannot be read: boom"],
+    ];
+    for (const [given, text] of variables) {
+      const { code, message } = failure(() =>
+        template.render(user("x"), { variables: given as Record<string, unknown> }),
+      );
+      expect([code, message]).toEqual(["ERR_INHOUSE_INVALID_ARGUMENT", expect.stringContaining(text)]);
+    }
   });
 });
 
@@ -194,6 +223,15 @@ describe("hostile templates", () => {
       }
       expect(performance.now() - start).toBeLessThan(500);
     }
+  });
+
+  test("one holds the thread no longer for a large conversation", () => {
+    const endless = "{% for i in range(50000) %}{% for j in range(50000) %}{% endfor %}{% endfor %}";
+    const start = performance.now();
+    expect(failure(() => new ChatTemplate(endless).render(user("\u0001".repeat(1_200_000)))).code).toBe(
+      "ERR_INHOUSE_TEMPLATE_LIMIT",
+    );
+    expect(performance.now() - start).toBeLessThan(2500);
   });
 
   test("an enormous conversation does not spoil the template for others", () => {

@@ -14,8 +14,10 @@ export const templateLimits = {
   rangeItems: 50_000,
   /** Evaluated template nodes. */
   steps: 5_000_000,
-  /** Milliseconds of wall time, as the net below the deterministic limits above, plus one for 1,000 characters of input. */
+  /** Milliseconds of wall time, as the net below the deterministic limits above. */
   milliseconds: 650,
+  /** Characters of the input, written as JSON, that add a millisecond. */
+  charactersPerMillisecond: 10_000,
 } as const;
 
 export function limitError(what: string, cause?: unknown): InhouseError {
@@ -34,7 +36,8 @@ let context: { task?: (() => unknown) | undefined } | undefined;
  * interrupt running JavaScript from within a process; what `task` calls needs not live in the other context.
  */
 export function runGuarded<T>(inputLength: number, task: () => T): T {
-  const timeout = templateLimits.milliseconds + Math.floor(inputLength / 1000);
+  const timeout =
+    templateLimits.milliseconds + Math.floor(inputLength / templateLimits.charactersPerMillisecond);
   context ??= createContext(Object.create(null) as object) as { task?: () => unknown };
   const outer = context.task;
   context.task = task;

@@ -1,33 +1,26 @@
 import { InhouseError } from "../errors.js";
-import { show } from "../options.js";
+import { attempt, invalidArgument } from "../options.js";
 
 /** Data as templates and JSON know it. */
 export type PlainValue = string | number | boolean | null | PlainValue[] | { [key: string]: PlainValue };
 
 const maxDepth = 64;
+const plainData = "plain data (text, numbers, lists, objects)";
 
 function fail(path: string, expected: string, value: unknown): never {
   const none = value === null || value === undefined;
-  const got = none ? String(value) : Array.isArray(value) ? "an array" : `a value of type ${typeof value}`;
-  throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: expected ${expected}, got ${got}`);
+  const type = typeof value === "object" ? tagOf(value) : typeof value;
+  const got = none ? String(value) : Array.isArray(value) ? "an array" : `a value of type ${type}`;
+  throw invalidArgument(`${path}: expected ${expected}, got ${got}`);
 }
 
-/** What `read` gives; a getter of the caller's may throw, or `toJSON`. */
-function attempt<T>(path: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : show(error);
-    throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: cannot be read: ${reason}`, {
-      cause: error,
-    });
-  }
-}
+/** "Object" for plain objects and those of most classes, "Map", "Date", "Uint8Array" and the like for others. */
+const tagOf = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1);
 
 /** A copy of `value` as plain data, without what JSON leaves out. `path` names it in errors. */
 export function toPlain(value: unknown, path: string, depth = 0): PlainValue {
   if (depth > maxDepth) {
-    throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}: nested deeper than ${maxDepth} levels`);
+    throw invalidArgument(`${path}: nested deeper than ${maxDepth} levels`);
   }
   switch (typeof value) {
     case "string":
@@ -42,6 +35,7 @@ export function toPlain(value: unknown, path: string, depth = 0): PlainValue {
         const items = attempt(path, () => Array.from(value as unknown[]));
         return items.map((item, i) => toPlain(item, `${path}[${i}]`, depth + 1));
       }
+      if (attempt(path, () => tagOf(value)) !== "Object") fail(path, plainData, value);
       const fields = value as Record<string, unknown>;
       const toJSON = attempt(path, () => fields.toJSON);
       if (typeof toJSON === "function") {
@@ -59,21 +53,23 @@ export function toPlain(value: unknown, path: string, depth = 0): PlainValue {
       return copy;
     }
     default:
-      return fail(path, "plain data (text, numbers, lists, objects)", value);
+      return fail(path, plainData, value);
   }
 }
 
 /**
  * Checks a conversation: a non-empty array of objects with a `role` (any name; the template decides) and a
  * `content` text, which may be null beside `tool_calls`. Further fields reach the template as they are. Fields are an
- * object's own, as in JSON.
+ * object's own, as in JSON. Of more messages than `most` nothing else is looked at: ERR_INHOUSE_CONTEXT_OVERFLOW.
  */
-export function checkMessages(messages: unknown): PlainValue[] {
+export function checkMessages(messages: unknown, most: number): PlainValue[] {
   if (!Array.isArray(messages)) fail("messages", "an array of { role, content }", messages);
-  if (messages.length === 0) {
+  const count = attempt("messages", () => messages.length);
+  if (count === 0) throw invalidArgument("messages: expected at least one message, got none");
+  if (count > most) {
     throw new InhouseError(
-      "ERR_INHOUSE_INVALID_ARGUMENT",
-      "messages: expected at least one message, got none",
+      "ERR_INHOUSE_CONTEXT_OVERFLOW",
+      `the conversation has ${count} messages; expected at most ${most}, as many as the context has tokens`,
     );
   }
   return attempt("messages", () => Array.from(messages as unknown[])).map((given, i) => {
@@ -84,8 +80,7 @@ export function checkMessages(messages: unknown): PlainValue[] {
     }
     const { role, content, tool_calls: calls } = message;
     if (typeof role !== "string") fail(`${path}.role`, "a string", role);
-    if (role === "")
-      throw new InhouseError("ERR_INHOUSE_INVALID_ARGUMENT", `${path}.role: expected a name, got ""`);
+    if (role === "") throw invalidArgument(`${path}.role: expected a name, got ""`);
     const mayLack = Array.isArray(calls) && (content === null || content === undefined);
     if (typeof content !== "string" && !mayLack) fail(`${path}.content`, "a string", content);
     return message;

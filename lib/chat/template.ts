@@ -17,6 +17,8 @@ export interface RenderOptions {
   tools?: readonly unknown[] | undefined;
   /** Further variables; they cannot replace `messages` and the others above. */
   variables?: Readonly<Record<string, unknown>> | undefined;
+  /** More messages are refused before anything is done with them (default: none are). */
+  mostMessages?: number | undefined;
   /** The time that `strftime_now` tells (default: now). */
   now?: Date | undefined;
 }
@@ -59,7 +61,7 @@ export class ChatTemplate {
   constructor(
     source: string | undefined,
     tokens: TemplateTokens = {},
-    private readonly name = "the chat template",
+    readonly name = "the chat template",
   ) {
     if (source === undefined || source.trim() === "") {
       throw new InhouseError(
@@ -79,18 +81,16 @@ export class ChatTemplate {
 
   /**
    * The prompt for a conversation. Throws ERR_INHOUSE_INVALID_ARGUMENT for messages of the wrong shape,
-   * ERR_INHOUSE_TEMPLATE_INVALID if the template is broken or refuses the conversation, and
+   * ERR_INHOUSE_CONTEXT_OVERFLOW for too many, ERR_INHOUSE_TEMPLATE_INVALID if the template is broken or refuses the conversation, and
    * ERR_INHOUSE_TEMPLATE_LIMIT if rendering takes too long or grows too large. Rendering holds the thread, so a template
    * that runs into a limit is tried once more, with a short conversation, and if that does not help never again.
    */
   render(messages: unknown, options: RenderOptions = {}): Prompt {
-    const data: Record<string, PlainValue> = {};
-    for (const [name, value] of Object.entries(options.variables ?? {})) {
-      data[name] = toPlain(value, `templateVariables.${name}`);
-    }
-    data.messages = checkMessages(messages);
+    const data = toPlain(options.variables ?? {}, "templateVariables") as Record<string, PlainValue>;
+    data.messages = checkMessages(messages, options.mostMessages ?? Infinity);
     data.add_generation_prompt = options.addGenerationPrompt ?? true;
-    if (options.tools !== undefined && options.tools.length > 0) data.tools = toPlain(options.tools, "tools");
+    const tools = toPlain(options.tools ?? [], "tools") as PlainValue[];
+    if (tools.length > 0) data.tools = tools;
     const now = options.now ?? new Date();
     if (this.#suspect !== undefined) {
       const short = { ...data, messages: this.#suspect };
@@ -117,7 +117,7 @@ export class ChatTemplate {
 
   #render(data: Record<string, PlainValue>, now: Date): Prompt {
     const inputLength = JSON.stringify(data).length;
-    return translateErrors(this.name, () =>
+    return translateErrors(this.name, data.messages, () =>
       runGuarded(inputLength, () => {
         this.#program ??= parseTemplate(this.source);
         const scope = makeScope(data, this.#tokens, now);
@@ -189,19 +189,22 @@ function range(...args: unknown[]): number[] {
   return Array.from({ length }, (_, i) => start + i * step);
 }
 
-function translateErrors<T>(name: string, task: () => T): T {
+function translateErrors<T>(name: string, messages: PlainValue | undefined, task: () => T): T {
   try {
     return task();
   } catch (error) {
     if (InhouseError.is(error)) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new InhouseError("ERR_INHOUSE_TEMPLATE_INVALID", `${name} ${failureOf(error)}: ${reason}`, {
-      cause: error,
-    });
+    const message = `${name} ${failureOf(error, messages)}: ${reason}`;
+    throw new InhouseError("ERR_INHOUSE_TEMPLATE_INVALID", message, { cause: error });
   }
 }
 
-function failureOf(error: unknown): string {
+function failureOf(error: unknown, messages: PlainValue | undefined): string {
   if (error instanceof Refusal) return "refuses this conversation";
-  return error instanceof TemplateSyntaxError ? "cannot be parsed" : "cannot be rendered";
+  if (error instanceof TemplateSyntaxError) return "cannot be parsed";
+  const contents = (messages as { content?: unknown }[]).map(({ content }) => content ?? null);
+  const lacking = contents.indexOf(null);
+  const why = `, maybe because messages[${lacking}].content is no text, for which a template may want ""`;
+  return `cannot be rendered${lacking < 0 ? "" : why}`;
 }

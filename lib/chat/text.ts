@@ -1,6 +1,8 @@
 // Strings of the template engine that know which of their characters are the template's own. Only those may become
 // control tokens. A string without marks is the caller's from end to end: all data comes so, and whatever the engine
-// makes itself. An operation that is not written here can therefore lose the template's right, and never lend it.
+// makes itself. An operation that is not written here can therefore lose the template's right, and never lends it to a
+// character of the caller's. Only a template that cuts text of its own at a place which the caller names, as in
+// `'own text'.replace(message.content, '')` or with a slice up to a caller's number, can join what it wrote apart.
 import { type ListValue, isString, makeList, makeString, StringClass, type StringValue } from "./values.js";
 
 /** Marks of a character. A text's marks are a string of its length, cut and joined as the text is. */
@@ -53,12 +55,23 @@ function slice(text: StringValue, start: number, end: number): StringValue {
 /** Python's `str.strip` and its one-sided forms, with the characters to remove (default: white space). */
 export function strip(text: StringValue, characters: string | undefined, side: string): StringValue {
   const { value } = text;
-  const removed = (at: number): boolean =>
-    characters === undefined ? value[at]!.trim() === "" : characters.includes(value[at]!);
+  const set = new Set(characters);
+  const removed = (from: number, to: number): boolean => {
+    const character = value.slice(from, to);
+    return characters === undefined ? character.trim() === "" : set.has(character);
+  };
   let start = 0;
   let end = value.length;
-  if (side !== "rstrip") while (start < end && removed(start)) ++start;
-  if (side !== "lstrip") while (end > start && removed(end - 1)) --end;
+  if (side !== "rstrip") {
+    for (
+      let next;
+      start < end && removed(start, (next = start + characterLength(value, start)));
+      start = next
+    );
+  }
+  if (side !== "lstrip") {
+    for (let next; end > start && removed((next = characterBefore(value, end)), end); end = next);
+  }
   return slice(text, start, end);
 }
 
@@ -70,6 +83,10 @@ export function characterStarts(text: string): number[] {
 }
 
 const characterLength = (text: string, at: number): number => (text.codePointAt(at)! > 0xffff ? 2 : 1);
+
+/** Where the character begins that ends at `end`. */
+const characterBefore = (text: string, end: number): number =>
+  end > 1 && characterLength(text, end - 2) === 2 ? end - 2 : end - 1;
 
 /** The characters that begin at `starts`, in this order. */
 export function pick(text: StringValue, starts: readonly number[]): StringValue {

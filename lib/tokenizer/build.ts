@@ -10,12 +10,14 @@ import { StopTokens } from "./stop-tokens.js";
 /** Everything a Tokenizer works with. */
 export interface Vocabulary {
   readonly tokens: StringTable;
-  /** Each token's kind, see TokenKind. */
+  /** How each token is found in text, see TokenKind. */
   readonly kinds: Uint8Array;
-  /** Each token's output bytes; control, unknown and unused tokens have none. */
+  /** Each token's output bytes; those that the file calls control, unknown or unused have none. */
   readonly bytes: Uint8Array;
   readonly offsets: Uint32Array;
-  readonly special: SpecialTokens;
+  /** Tokens that only the text of templates becomes, and those that all text becomes. */
+  readonly control: SpecialTokens;
+  readonly userDefined: SpecialTokens;
   readonly encoder: {
     encode(bytes: Uint8Array, start: number, end: number, out: IdBuffer): Generator<void, void>;
   };
@@ -74,43 +76,74 @@ function byteToken(text: Uint8Array, start: number, end: number): number {
   return /^<0x[0-9A-Fa-f]{2}>$/.test(string) ? parseInt(string.slice(3, 5), 16) : -1;
 }
 
-/** The kinds, special tokens and stop tokens, which all vocabularies have. */
+const kindOf = (data: TokenizerData, id: number): number => data.tokenTypes?.[id] || TokenKind.normal;
+
+const textBytes = ({ tokens: { data, offsets } }: TokenizerData, id: number): Uint8Array =>
+  data.subarray(offsets[id], offsets[id + 1]);
+
+const textOf = (data: TokenizerData, id: number): string => Buffer.from(textBytes(data, id)).toString();
+
+/** How files write the names of tokens that mark turns and the like. */
+const controlName = /^<(\|.*\||｜.*｜)>$/su;
+
+/**
+ * The kinds by which tokens are found, and the stop tokens. No text that a caller writes may begin or end a turn: what
+ * the file declares for that, what is known for it by its name and what is named like it counts as control token,
+ * whatever kind the file gives it. A single byte or character stays text, as where a line's end ends the answer.
+ */
 function* classify(data: TokenizerData): Generator<void, { kinds: Uint8Array; stops: StopTokens }> {
-  const { data: text, offsets } = data.tokens;
-  const count = offsets.length - 1;
+  const count = data.tokens.offsets.length - 1;
   const kinds = new Uint8Array(count);
   const stops = new StopTokens();
+  const declared = [data.bosTokenId, data.eosTokenId, data.eotTokenId, data.eomTokenId];
   for (let id = 0; id < count; id++) {
-    const kind = data.tokenTypes?.[id] || TokenKind.normal;
-    const stop = stops.consider(id, kind, text.subarray(offsets[id], offsets[id + 1]));
-    // A user-defined token is recognized in all text, and no text may end a turn.
-    kinds[id] = stop && kind === TokenKind.userDefined ? TokenKind.control : kind;
+    const kind = kindOf(data, id);
+    const control =
+      stops.consider(id, kind, textBytes(data, id)) ||
+      (kind === TokenKind.userDefined && controlName.test(textOf(data, id))) ||
+      (kind !== TokenKind.byte && declared.includes(id) && [...textOf(data, id)].length > 1);
+    kinds[id] = control ? TokenKind.control : kind;
     if ((id & 0x3ff) === 0) yield;
   }
   return { kinds, stops };
 }
 
-function addSpecial(
-  special: SpecialTokens,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  id: number,
-  kind: number,
-): void {
-  if (kind !== TokenKind.control && kind !== TokenKind.userDefined && kind !== TokenKind.unknown) return;
-  special.add(bytes, start, end, id, kind !== TokenKind.userDefined);
-  if (special.size > mostSpecialNodes) {
-    throw invalid(
-      "tokens",
-      `control and user-defined tokens are too long; expected ${mostSpecialNodes} bytes in all`,
-    );
+class Special {
+  readonly control = new SpecialTokens();
+  readonly userDefined = new SpecialTokens();
+
+  /** Adds a token with the text `bytes[start, end)`, if its kind is one of these. */
+  add(bytes: Uint8Array, start: number, end: number, id: number, kind: number): void {
+    if (kind === TokenKind.userDefined) this.userDefined.add(bytes, start, end, id);
+    else if (kind === TokenKind.control || kind === TokenKind.unknown) {
+      this.control.add(bytes, start, end, id);
+    }
+    if (this.control.size + this.userDefined.size > mostSpecialNodes) {
+      throw invalid(
+        "tokens",
+        `control and user-defined tokens are too long; expected ${mostSpecialNodes} bytes in all`,
+      );
+    }
   }
 }
 
+/** With the ids that SentencePiece models have where the file names none, if the tokens are what they should be. */
+function withUsualIds(data: TokenizerData): TokenizerData {
+  if (data.model !== "llama") return data;
+  const named = (id: number, name: string): number | undefined =>
+    id < data.tokens.offsets.length - 1 && textOf(data, id) === name ? id : undefined;
+  return {
+    ...data,
+    unknownTokenId: data.unknownTokenId ?? named(0, "<unk>"),
+    bosTokenId: data.bosTokenId ?? named(1, "<s>"),
+    eosTokenId: data.eosTokenId ?? named(2, "</s>"),
+  };
+}
+
 /** Checks and builds a vocabulary, in steps of bounded work. */
-export function* buildVocabulary(data: TokenizerData): Generator<void, Vocabulary> {
-  yield* checkData(data);
+export function* buildVocabulary(given: TokenizerData): Generator<void, Vocabulary> {
+  yield* checkData(given);
+  const data = withUsualIds(given);
   const { kinds, stops } = yield* classify(data);
   const model =
     data.model === "gpt2" ? yield* buildBytePair(data, kinds) : yield* buildSentencePiece(data, kinds);
@@ -118,13 +151,18 @@ export function* buildVocabulary(data: TokenizerData): Generator<void, Vocabular
     tokens: data.tokens,
     kinds,
     ...model,
+    bosTokenId: data.bosTokenId,
+    eosTokenId: data.eosTokenId,
     paddingTokenId: data.paddingTokenId,
-    stopTokenIds: stops.ids([model.eosTokenId, data.eotTokenId, data.eomTokenId]),
+    stopTokenIds: stops.ids([data.eosTokenId, data.eotTokenId, data.eomTokenId]),
     addEos: data.addEos ?? false,
   };
 }
 
-type Model = Omit<Vocabulary, "tokens" | "kinds" | "stopTokenIds" | "addEos" | "paddingTokenId">;
+type Model = Omit<
+  Vocabulary,
+  "tokens" | "kinds" | "bosTokenId" | "eosTokenId" | "paddingTokenId" | "stopTokenIds" | "addEos"
+>;
 
 function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void, Model> {
   const rules = preTokenizer(data.pre);
@@ -133,14 +171,14 @@ function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void,
   const bytes = new Uint8Array(text.length);
   const offsets = new Uint32Array(count + 1);
   const table = new ByteTable(bytes, offsets, count);
-  const special = new SpecialTokens();
+  const special = new Special();
   const byteIds = new Int32Array(256).fill(-1);
   let used = 0;
   let work = 0;
   for (let id = 0; id < count; id++) {
     const start = textOffsets[id]!;
     const end = textOffsets[id + 1]!;
-    const kind = kinds[id]!;
+    const kind = kindOf(data, id);
     const ordinary = kind === TokenKind.normal || kind === TokenKind.byte;
     let length = -1;
     if (kind === TokenKind.byte) {
@@ -160,8 +198,9 @@ function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void,
     offsets[id] = used;
     used += length;
     offsets[id + 1] = used;
-    addSpecial(special, text, start, end, id, kind);
-    if (length > 0 && (ordinary ? !literal : kind === TokenKind.userDefined)) {
+    special.add(text, start, end, id, kinds[id]!);
+    const piece = kinds[id] === kind && (ordinary ? !literal : kind === TokenKind.userDefined);
+    if (piece && length > 0) {
       table.add(id, !ordinary);
       if (length === 1 && ordinary) byteIds[bytes[used - 1]!] = id;
     }
@@ -170,14 +209,13 @@ function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void,
       yield;
     }
   }
-  const merges = yield* readMerges(data.merges!, table);
+  const merges = yield* readMerges(data.merges!, table, special.control);
   return {
     bytes: bytes.subarray(0, used),
     offsets,
-    special,
+    control: special.control,
+    userDefined: special.userDefined,
     encoder: new BytePairEncoder(table, byteIds, merges, rules),
-    bosTokenId: data.bosTokenId,
-    eosTokenId: data.eosTokenId,
     addBos: data.addBos ?? (rules.addBos === true && data.bosTokenId !== undefined),
     escapesSpaces: false,
     addSpacePrefix: false,
@@ -185,7 +223,12 @@ function* buildBytePair(data: TokenizerData, kinds: Uint8Array): Generator<void,
   };
 }
 
-function* readMerges(merges: StringTable, table: ByteTable): Generator<void, MergeTable> {
+/** The merge rules; those of tokens that no text becomes are left out. */
+function* readMerges(
+  merges: StringTable,
+  table: ByteTable,
+  control: SpecialTokens,
+): Generator<void, MergeTable> {
   const { data, offsets } = merges;
   const count = offsets.length - 1;
   const result = new MergeTable(count);
@@ -203,14 +246,15 @@ function* readMerges(merges: StringTable, table: ByteTable): Generator<void, Mer
     const right = left < 0 ? -1 : unmap(data, blank + 1, end, joined, left);
     if (right < 0)
       throw invalid(`merges[${rank}]`, "a character that stands for no byte; expected byte-level text");
-    const leftId = table.find(joined, 0, left, hashBytes(joined, 0, left));
-    const rightId = table.find(joined, left, left + right, hashBytes(joined, left, left + right));
-    const merged = table.find(joined, 0, left + right, hashBytes(joined, 0, left + right));
-    if (leftId < 0 || rightId < 0 || merged < 0) {
-      const which = leftId < 0 ? "its first part" : rightId < 0 ? "its second part" : "the merged text";
-      throw invalid(`merges[${rank}]`, `${which} is not among the tokens; expected it there`);
-    }
-    result.add(leftId, rightId, rank, merged);
+    const find = (from: number, to: number, what: string): number => {
+      const id = table.find(joined, from, to, hashBytes(joined, from, to));
+      if (id >= 0 || control.has(joined, from, to)) return id;
+      throw invalid(`merges[${rank}]`, `${what} is not among the tokens; expected it there`);
+    };
+    const leftId = find(0, left, "its first part");
+    const rightId = find(left, left + right, "its second part");
+    const merged = find(0, left + right, "the merged text");
+    if (leftId >= 0 && rightId >= 0 && merged >= 0) result.add(leftId, rightId, rank, merged);
     if ((work += 32 + end - start) > stepBytes) {
       work = 0;
       yield;
@@ -235,7 +279,7 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
   const keys = new Uint8Array(text.length + 2 * spaces);
   const keyOffsets = new Uint32Array(count + 1);
   const table = new ByteTable(keys, keyOffsets, count);
-  const special = new SpecialTokens();
+  const special = new Special();
   const byteIds = new Int32Array(256).fill(-1);
   const beforeSpace = new Uint8Array(256);
   let unused: Uint8Array | undefined;
@@ -247,6 +291,7 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
     const start = textOffsets[id]!;
     const end = textOffsets[id + 1]!;
     const kind = kinds[id]!;
+    const piece = kind === TokenKind.normal || kind === TokenKind.userDefined || kind === TokenKind.unused;
     const keyStart = key;
     offsets[id] = used;
     if (kind === TokenKind.byte) {
@@ -255,8 +300,6 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
       byteIds[byte] = id;
       bytes[used++] = byte;
     } else {
-      const silent = kind !== TokenKind.normal && kind !== TokenKind.userDefined;
-      const piece = !silent || kind === TokenKind.unused;
       for (let i = start; i < end;) {
         const space =
           text[i] === lower[0] && i + 2 < end && text[i + 1] === lower[1] && text[i + 2] === lower[2];
@@ -268,13 +311,13 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
           i += space ? 3 : 1;
         } else keys[key++] = bytes[used++] = text[i++]!;
       }
-      if (silent) used = offsets[id]!;
+      const given = kindOf(data, id);
+      if (given !== TokenKind.normal && given !== TokenKind.userDefined) used = offsets[id]!;
     }
     offsets[id + 1] = used;
     keyOffsets[id] = keyStart;
     keyOffsets[id + 1] = key;
-    addSpecial(special, keys, keyStart, key, id, kind);
-    const piece = kind === TokenKind.normal || kind === TokenKind.userDefined || kind === TokenKind.unused;
+    special.add(keys, keyStart, key, id, kind);
     if (piece && key > keyStart) {
       table.add(id);
       longestPiece = Math.max(longestPiece, key - keyStart);
@@ -285,31 +328,23 @@ function* buildSentencePiece(data: TokenizerData, kinds: Uint8Array): Generator<
       yield;
     }
   }
-  // The ids that SentencePiece models have where the file names none, if the tokens are what they should be.
-  const named = (id: number, name: string): number | undefined =>
-    id < count && Buffer.from(text.subarray(textOffsets[id], textOffsets[id + 1])).toString() === name
-      ? id
-      : undefined;
-  const bosTokenId = data.bosTokenId ?? named(1, "<s>");
-  const unknownId = data.unknownTokenId ?? named(0, "<unk>") ?? -1;
-  if (data.addBos && bosTokenId === undefined)
+  if (data.addBos && data.bosTokenId === undefined)
     throw invalid("add_bos_token", "true, but bos_token_id is missing");
   return {
     bytes: bytes.subarray(0, used),
     offsets,
-    special,
+    control: special.control,
+    userDefined: special.userDefined,
     encoder: new SentencePieceEncoder({
       table,
       scores: data.scores!,
       byteIds,
-      unknownId,
+      unknownId: data.unknownTokenId ?? -1,
       longestPiece,
       beforeSpace,
       unused,
     }),
-    bosTokenId,
-    eosTokenId: data.eosTokenId ?? named(2, "</s>"),
-    addBos: data.addBos ?? bosTokenId !== undefined,
+    addBos: data.addBos ?? data.bosTokenId !== undefined,
     escapesSpaces: true,
     addSpacePrefix: data.addSpacePrefix ?? true,
     nfc: false,

@@ -47,6 +47,7 @@ export class StopTokens {
 
   /** Looks at one token of the vocabulary; whether its name makes it one of these. */
   consider(id: number, kind: number, text: Uint8Array): boolean {
+    if (kind === TokenKind.byte) return false;
     if (text.length > 40 || (text[0] !== 0x3c && text[0] !== 0x5b && text[0] !== 0x5f)) return false;
     const string = Buffer.from(text.buffer, text.byteOffset, text.length).toString();
     const stops = anyKind.has(string) || (kind === TokenKind.control && controlOnly.has(string));

@@ -9,32 +9,39 @@ const windowLength = 1 << 14;
 
 const textEncoder = new TextEncoder();
 
-/**
- * UTF-8 of a text, and where places of the text (`borders`, in UTF-16 units, ascending) are in it. With `escape`, spaces
- * become U+2581.
- */
-export function* toUtf8(
-  text: string,
-  escape: boolean,
-  borders: readonly number[],
-): Generator<void, { bytes: Uint8Array; borders: number[] }> {
+/** UTF-8 of a text. With `escape`, spaces become U+2581. */
+export function* toUtf8(text: string, escape: boolean): Generator<void, Uint8Array> {
   const chunks: Uint8Array[] = [];
-  const places: number[] = [];
-  let length = 0;
-  for (let at = 0; ;) {
-    while (places.length < borders.length && borders[places.length]! <= at) places.push(length);
-    if (at >= text.length) break;
-    let end = Math.min(at + chunkLength, borders[places.length] ?? text.length, text.length);
+  for (let at = 0; at < text.length;) {
+    if (at > 0) yield;
+    let end = Math.min(at + chunkLength, text.length);
     // Never cut a surrogate pair in two.
     if (end < text.length && (text.charCodeAt(end) & 0xfc00) === 0xdc00) end++;
     const chunk = text.slice(at, end);
-    const bytes = textEncoder.encode(escape ? chunk.replaceAll(" ", "\u2581") : chunk);
-    chunks.push(bytes);
-    length += bytes.length;
+    chunks.push(textEncoder.encode(escape ? chunk.replaceAll(" ", "\u2581") : chunk));
     at = end;
-    if (at < text.length) yield;
   }
-  return { bytes: join(chunks), borders: places };
+  return join(chunks);
+}
+
+/** Where `places` of a text (in UTF-16 units, ascending) are in its UTF-8; within a character: behind it. */
+export function* placesInUtf8(bytes: Uint8Array, places: readonly number[]): Generator<void, number[]> {
+  const found: number[] = [];
+  let units = 0;
+  let pause = chunkLength;
+  let at = 0;
+  for (const place of places) {
+    while (units < place) {
+      const lead = bytes[at]!;
+      at += lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+      units += lead < 0xf0 ? 1 : 2;
+      if (units < pause) continue;
+      pause += chunkLength;
+      yield;
+    }
+    found.push(at);
+  }
+  return found;
 }
 
 function join(chunks: readonly Uint8Array[]): Uint8Array {

@@ -1,12 +1,13 @@
+import { bindMethods } from "../bind.js";
 import { InhouseError } from "../errors.js";
 import { checkTokenList, invalidArgument, readOptions, type Rules, show } from "../options.js";
 import { buildVocabulary, type Vocabulary } from "./build.js";
-import { type TokenizerData, TokenKind } from "./data.js";
+import type { TokenizerData } from "./data.js";
 import { decodeBytes, Detokenizer } from "./detokenizer.js";
 import { IdBuffer } from "./id-buffer.js";
 import { atOnce, inSlices } from "./slices.js";
-import { Stretches } from "./special-tokens.js";
-import { toNfc, toUtf8 } from "./text.js";
+import type { SpecialMatch } from "./special-tokens.js";
+import { placesInUtf8, toNfc, toUtf8 } from "./text.js";
 
 export { type StringTable, type TokenizerData, TokenKind } from "./data.js";
 export { Detokenizer, Utf8Stream } from "./detokenizer.js";
@@ -39,7 +40,7 @@ export interface DecodeOptions {
 
 /** The output bytes of all tokens, as the native core takes them. */
 export interface VocabularyTable {
-  /** The bytes of all tokens one after the other; control, unknown and unused tokens have none. */
+  /** The bytes of all tokens one after the other; control, unknown and unused tokens of the file have none. */
   bytes: Uint8Array;
   /** `size + 1` entries: token i has `bytes[offsets[i], offsets[i + 1])`. */
   offsets: Uint32Array;
@@ -74,10 +75,9 @@ const encodeAsyncRules = { ...encodeRules, signal: { kind: "signal" } } as const
 const decodeRules = { special: { kind: "boolean" } } as const satisfies Rules &
   Record<keyof DecodeOptions, unknown>;
 
-/** Bytes that are searched for special tokens in one step. */
-const windowLength = 1 << 16;
-
-/** Makes token ids from text and text from token ids. Made by `createTokenizer`. */
+/**
+ * Makes token ids from text and text from token ids. Made by `createTokenizer`. Its methods need not be called on it.
+ */
 export class Tokenizer {
   /** How many tokens there are; ids go from 0 to `size - 1`. */
   readonly size: number;
@@ -100,6 +100,8 @@ export class Tokenizer {
     this.stopTokenIds = parts.stopTokenIds;
     this.addBos = parts.addBos;
     this.addEos = parts.addEos;
+    bindMethods(this, "encode", "encodeAsync", "decode", "detokenizer", "vocabulary");
+    bindMethods(this, "tokenBytes", "tokenText", "tokenKind", "tokenId");
   }
 
   /**
@@ -212,9 +214,9 @@ export class Tokenizer {
 
   private outputBytes(id: number, special: boolean): Uint8Array {
     this.checkId(id);
-    const { bytes, offsets, kinds, tokens } = this.parts;
+    const { bytes, offsets, tokens } = this.parts;
     // A token without output is named by its text in the vocabulary.
-    if (special && !hasOutput(kinds[id]!))
+    if (special && offsets[id] === offsets[id + 1])
       return tokens.data.subarray(tokens.offsets[id], tokens.offsets[id + 1]);
     return bytes.subarray(offsets[id], offsets[id + 1]);
   }
@@ -245,11 +247,6 @@ function checkText(call: string, text: unknown): void {
     throw invalidArgument(`${call}: the text is ${show(text)}; expected a string`);
 }
 
-/** Whether tokens of a kind put bytes into a text. */
-function hasOutput(kind: number): boolean {
-  return kind === TokenKind.normal || kind === TokenKind.userDefined || kind === TokenKind.byte;
-}
-
 function* encodeSteps(parts: Vocabulary, text: string, options: EncodeOptions): Generator<void, Int32Array> {
   const { bosTokenId, eosTokenId } = parts;
   const { special = false } = options;
@@ -257,30 +254,24 @@ function* encodeSteps(parts: Vocabulary, text: string, options: EncodeOptions): 
   const bos = (options.addBos ?? parts.addBos) && bosTokenId !== undefined;
   if (bos) out.push(bosTokenId);
 
+  const bytes = yield* toUtf8(text, parts.escapesSpaces);
   const ranges = special === true ? [[0, text.length]] : special === false ? [] : special;
-  const { bytes, borders } = yield* toUtf8(text, parts.escapesSpaces, ranges.flat());
-  const control = new Stretches(borders);
+  const controls = new ControlMatches(parts, bytes, yield* placesInUtf8(bytes, ranges.flat()));
+  // Control tokens come first: what else begins before one ends before it.
+  let control = yield* controls.from(0);
   let work = 0;
   for (let at = 0; at < bytes.length;) {
-    const start = at;
-    let id = -1;
-    let end = bytes.length;
-    for (let from = start; from < bytes.length && id < 0; from += windowLength) {
-      if (from > start) yield;
-      const until = Math.min(from + windowLength, bytes.length);
-      id = parts.special.find(bytes, from, until, bytes.length, control);
-    }
-    at = end;
-    if (id >= 0) {
-      end = parts.special.matchStart;
-      at = parts.special.matchEnd;
-    }
+    const match = (yield* parts.userDefined.find(bytes, at, control?.start ?? bytes.length)) ?? control;
     if (work++ > 32) {
       work = 0;
       yield;
     }
-    if (end > start) yield* encodeSegment(parts, bytes, start, end, out);
-    if (id >= 0) out.push(id);
+    const end = match?.start ?? bytes.length;
+    if (end > at) yield* encodeSegment(parts, bytes, at, end, out);
+    if (match === undefined) break;
+    out.push(match.id);
+    at = match.end;
+    if (match === control) control = yield* controls.from(at);
   }
 
   const doubled = bos && out.length > 1 && out.at(1) === bosTokenId;
@@ -288,6 +279,29 @@ function* encodeSteps(parts: Vocabulary, text: string, options: EncodeOptions): 
     if (out.length === 0 || out.at(out.length - 1) !== eosTokenId) out.push(eosTokenId);
   }
   return doubled ? out.toArray(1) : out.toArray(0);
+}
+
+/** The control tokens in stretches of a text, asked for from left to right. */
+class ControlMatches {
+  private next = 0;
+
+  /** @param borders where each stretch begins and ends, ascending */
+  constructor(
+    private readonly parts: Vocabulary,
+    private readonly bytes: Uint8Array,
+    private readonly borders: readonly number[],
+  ) {}
+
+  /** The first that begins at or after `at`, which must not fall from call to call. */
+  *from(at: number): Generator<void, SpecialMatch | undefined> {
+    for (; this.next < this.borders.length; this.next += 2) {
+      if ((this.next & 0xff) === 0xfe) yield;
+      const [start, end] = this.borders.slice(this.next, this.next + 2) as [number, number];
+      const match = yield* this.parts.control.find(this.bytes, Math.max(at, start), end);
+      if (match) return match;
+    }
+    return undefined;
+  }
 }
 
 /** Encodes text between special tokens. */
