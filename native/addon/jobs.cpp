@@ -84,6 +84,12 @@ void JobGroup::retire(std::shared_ptr<void> object, std::shared_ptr<void> outliv
     }
   };
   if (!object) return;
+  // Where others hold it too, this reference costs nothing: it goes at once, and whoever waits for the last
+  // one does not wait in vain for a thread.
+  if (object.use_count() > 1) {
+    object.reset();
+    return;
+  }
   started();
   auto parcel = std::shared_ptr<Parcel>();
   try {
