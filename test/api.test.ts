@@ -361,12 +361,12 @@ describe("evaluating", () => {
     const control = new AbortController();
     const aborted = model.evaluate(tokens, { signal: control.signal, onRows: () => control.abort(mine) });
     await expect(aborted).rejects.toBe(mine);
-    const other = await loadModel(file, { device, contextLength: 64 });
+    const other = await loadModel(file, { device, contextLength: 1024 });
     let disposed: Promise<void> | undefined;
     const onRows = () => {
       disposed = other.dispose();
     };
-    const lost = await other.evaluate(new Array<number>(40).fill(1), { onRows }).catch((e: unknown) => e);
+    const lost = await other.evaluate(new Array<number>(1000).fill(1), { onRows }).catch((e: unknown) => e);
     expect(InhouseError.is(lost, "ERR_INHOUSE_DISPOSED")).toBe(true);
     expect((lost as Error).stack).toContain("api.test.ts");
     await disposed;
