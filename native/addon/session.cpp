@@ -193,6 +193,7 @@ void Session::closed_all(Napi::Env env) {
 }
 
 Napi::Value Session::rows(Napi::Env env, uint64_t request, size_t from, size_t count) {
+  engine();  // throws where the model was disposed of, whose rows are gone
   const auto found = rows_.find(request);
   const size_t width = size_t(std::max(vocabulary_, 1));
   const size_t have = found == rows_.end() ? 0 : found->second.size() / width;
