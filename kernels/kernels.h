@@ -69,8 +69,7 @@ constexpr int64_t many_scratch_bytes(int64_t rows, int64_t panels) {
 
 // The cache of one layer and one KV head, in blocks of 32 tokens. A block of K is [head_dim, 32 tokens], so
 // that lanes are tokens; a block of V is [32 tokens, head_dim], rows padded to 16 numbers. q8_0 adds binary16
-// scales per 32 dimensions: K [ceil(head_dim / 32), 32 tokens], V [32 tokens, ceil(head_dim / 32)], after the
-// numbers.
+// scales per 32 dimensions after the numbers: [ceil(head_dim / 32), 32 tokens].
 enum class CacheType : uint8_t { f32, f16, q8_0, count };
 constexpr int64_t cache_padded(int64_t dims) {
   return (dims + 15) / 16 * 16;

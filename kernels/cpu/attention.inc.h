@@ -14,11 +14,6 @@ constexpr int cache_number_bytes(CacheType type) {
 constexpr int64_t cache_numbers_bytes(CacheType type, int64_t head_dim) {
   return cache_padded(head_dim) * 32 * cache_number_bytes(type);
 }
-// Whether a block is so large that the hardware's own prefetching falls behind; below, fetching costs more
-// than it gains.
-inline bool fetch_ahead(CacheType type, int64_t head_dim) {
-  return cache_numbers_bytes(type, head_dim) > 8192;
-}
 template <CacheType type>
 inline F load_cache(const uint8_t* numbers, int64_t index) {
   if constexpr (type == CacheType::f32) return load(reinterpret_cast<const float*>(numbers) + index);
@@ -27,7 +22,7 @@ inline F load_cache(const uint8_t* numbers, int64_t index) {
 }
 
 // Scores of `pairs` pairs against a block's 32 keys: scale * q·k, soft-capped. scores [pairs][32]
-// Fetches the block `next` ahead, unless it is null; so do `value_tile` and `values`.
+// Fetches the block `next` meanwhile, line by line; so do `value_tile` and `values`.
 template <CacheType type, int pairs>
 inline void score_tile(const float* const* q, const uint8_t* block, const uint8_t* next, int head_dim,
                        float scale, float cap, float* scores) {
@@ -41,8 +36,6 @@ inline void score_tile(const float* const* q, const uint8_t* block, const uint8_
   }
   for (int d0 = 0; d0 < head_dim; d0 += 32) {
     const int d1 = d0 + 32 < head_dim ? d0 + 32 : head_dim;
-    if (next)
-      for (int byte = 0; byte < 32 * row_bytes; byte += 64) prefetch(next + d0 * row_bytes + byte);
     F sum[pairs][kKeyVectors];
     INHOUSE_UNROLL
     for (int p = 0; p < pairs; ++p) {
@@ -50,6 +43,7 @@ inline void score_tile(const float* const* q, const uint8_t* block, const uint8_
       for (int v = 0; v < kKeyVectors; ++v) sum[p][v] = set1(0.0f);
     }
     for (int d = d0; d < d1; ++d) {
+      for (int byte = 0; byte < row_bytes; byte += 64) prefetch(next + d * row_bytes + byte);
       F k[kKeyVectors];
       INHOUSE_UNROLL
       for (int v = 0; v < kKeyVectors; ++v) k[v] = load_cache<type>(block, int64_t(d) * 32 + v * kLanes);
@@ -83,13 +77,17 @@ inline void value_tile(const float* weights, const uint8_t* block, const uint8_t
                        int from, int to, float* out, int64_t out_stride) {
   constexpr int bytes = cache_number_bytes(type);
   const int64_t padded = cache_padded(head_dim);
-  const int groups = (head_dim + 31) / 32;
-  const auto* cache_scales =
-      reinterpret_cast<const uint16_t*>(block + cache_numbers_bytes(type, head_dim)) + d / 32;
-  if (next)
-    for (int key = from; key < to; ++key)
-      for (int byte = 0; byte < vectors * kLanes * bytes; byte += 64)
-        prefetch(next + (key * padded + d) * bytes + byte);
+  float scaled[pairs * 32];
+  if constexpr (type == CacheType::q8_0) {
+    const auto* scales =
+        reinterpret_cast<const uint16_t*>(block + cache_numbers_bytes(type, head_dim)) + d / 32 * 32;
+    for (int v = 0; v < kKeyVectors; ++v) {
+      const F s = load_f16(scales + v * kLanes);
+      for (int p = 0; p < pairs; ++p)
+        store(scaled + p * 32 + v * kLanes, mul(load(weights + p * 32 + v * kLanes), s));
+    }
+    weights = scaled;
+  }
   F sum[pairs][vectors];
   INHOUSE_UNROLL
   for (int p = 0; p < pairs; ++p) {
@@ -97,14 +95,14 @@ inline void value_tile(const float* weights, const uint8_t* block, const uint8_t
     for (int v = 0; v < vectors; ++v) sum[p][v] = load(out + p * out_stride + d + v * kLanes);
   }
   for (int key = from; key < to; ++key) {
+    for (int byte = 0; byte < vectors * kLanes * bytes; byte += 64)
+      prefetch(next + (key * padded + d) * bytes + byte);
     F value[vectors];
     INHOUSE_UNROLL
     for (int v = 0; v < vectors; ++v) value[v] = load_cache<type>(block, key * padded + d + v * kLanes);
-    const F s = set1(type == CacheType::q8_0 ? half_to_float(cache_scales[key * groups]) : 1.0f);
     INHOUSE_UNROLL
     for (int p = 0; p < pairs; ++p) {
-      F w = set1(weights[p * 32 + key]);
-      if constexpr (type == CacheType::q8_0) w = mul(w, s);
+      const F w = set1(weights[p * 32 + key]);
       INHOUSE_UNROLL
       for (int v = 0; v < vectors; ++v) sum[p][v] = fma(w, value[v], sum[p][v]);
     }
@@ -215,9 +213,9 @@ void attention(const AttentionArgs& a) {
     const int32_t at = block - a.block_begin;
     const uint8_t* k = a.k_blocks[at];
     const uint8_t* v = a.v_blocks[at];
-    const bool more = block + 1 < a.block_end;
-    const uint8_t* next_k = more && fetch_ahead(k_type, a.head_dim_k) ? a.k_blocks[at + 1] : nullptr;
-    const uint8_t* next_v = more && fetch_ahead(v_type, a.head_dim_v) ? a.v_blocks[at + 1] : nullptr;
+    const int32_t ahead = block + 1 < a.block_end ? at + 1 : at;
+    const uint8_t* next_k = a.k_blocks[ahead];
+    const uint8_t* next_v = a.v_blocks[ahead];
     // Pairs that see nothing here stand before `first` or after `last`: visibility moves with the position.
     each_tile(first, last + 1, [&]<int count>(int p) {
       score_tile<k_type, count>(q + p, k, next_k, a.head_dim_k, a.scale, a.softcap, scores + p * 32);
@@ -337,11 +335,10 @@ void store_v(const float* v, int32_t head_dim, int32_t token, uint8_t* block) {
   const int64_t row = token * cache_padded(head_dim);
   if constexpr (type == CacheType::q8_0) {
     auto* numbers = reinterpret_cast<int8_t*>(block) + row;
-    auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim)) +
-                   int64_t(token) * ((head_dim + 31) / 32);
+    auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim));
     round_q8_0(
         v, head_dim, [&](int32_t d, int8_t n) { numbers[d] = n; },
-        [&](int32_t g, uint16_t s) { scales[g] = s; });
+        [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
   } else if constexpr (type == CacheType::f16) {
     auto* numbers = reinterpret_cast<uint16_t*>(block) + row;
     for (int32_t d = 0; d < head_dim; d += kLanes) store_f16(numbers + d, load_part(v + d, head_dim - d));

@@ -1,5 +1,7 @@
 #include "kernels/cpu/simd_baseline.h"
 //
+#include "kernels/cpu/dot_u8s8.h"
+//
 #include "kernels/cpu/table.inc.h"
 
 namespace inhouse::kernels {

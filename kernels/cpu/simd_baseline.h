@@ -172,22 +172,11 @@ inline I look_up(I table, I index) {
   return I(y);
 }
 
-// Sums of four products (unsigned weight bytes times signed activation bytes) per lane.
-constexpr bool kDotNeedsBits = false;
-constexpr int kFullZeroPoint = 0;
-template <int bits>
-struct Dot {
-  I sum;
-  inline void start(I value) { sum = value; }
-  inline void add(I w, I x) {
-    const U uw = U(w), ux = U(x);
-    sum += I(uw & 255u) * (I(ux << 24) >> 24) + I(uw >> 8 & 255u) * (I(ux << 16) >> 24) +
-           I(uw >> 16 & 255u) * (I(ux << 8) >> 24) + I(uw >> 24) * (I(ux) >> 24);
-  }
-  inline void settle(int, bool) {}
-  inline void merge(const Dot& o) { sum += o.sum; }
-  inline F value() const { return to_float(sum); }
-};
+inline I dot_bytes(I sum, I u8, I s8) {
+  const U w = U(u8), x = U(s8);
+  return sum + I(w & 255u) * (I(x << 24) >> 24) + I(w >> 8 & 255u) * (I(x << 16) >> 24) +
+         I(w >> 16 & 255u) * (I(x << 8) >> 24) + I(w >> 24) * (I(x) >> 24);
+}
 
 // Keeps a probe's value from being computed away.
 template <class V>

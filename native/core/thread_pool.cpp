@@ -44,7 +44,7 @@ constexpr uint32_t number_of(uint64_t state) {
 class Pool final : public ThreadPool {
  public:
   void run(int32_t threads, int64_t chunks, FunctionRef<void(int64_t, int32_t)> task) override {
-    if (threads > chunks) threads = int32_t(chunks);
+    threads = int32_t(std::min({int64_t(threads), int64_t(kMaxThreads), chunks}));
     if (threads <= 1) {
       for (int64_t chunk = 0; chunk < chunks; ++chunk) task(chunk, 0);
       return;
@@ -93,7 +93,6 @@ class Pool final : public ThreadPool {
 
   // Starts workers up to `wanted`. Where the system refuses a thread, the pool stays smaller.
   void grow(int32_t wanted) {
-    if (wanted > kMaxThreads) wanted = kMaxThreads;
     while (workers_ < wanted && !refused_) {
       try {
         std::thread([this, worker = workers_ + 1] { serve(worker); }).detach();

@@ -163,6 +163,7 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   HyperParameters& hyper = model->hyper_;
   hyper = read_hyperparameters(*file);
   model->backend_ = make_backend(options);
+  if (options.wrap) model->backend_ = options.wrap(std::move(model->backend_));
 
   Binder binder(*file);
   const TensorInfo* embedding = file->tensor("token_embd.weight");

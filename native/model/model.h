@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ struct ModelOptions {
   std::vector<std::string> overrides;  // "key=value" metadata overrides
   Device device = Device::cpu;
   CpuOptions cpu;
+  // What the model runs on instead of its backend, given that: for profilers. May be empty.
+  std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)> wrap;
 };
 
 // One decoder block's weights; null where the architecture has none.
