@@ -1,6 +1,7 @@
 // How long the event loop is held up while a model works: percentiles of its delay, in milliseconds, at rest, at load,
 // at a long prompt and with eight streams. The delay of a 1 ms timer is measured, which is what monitorEventLoopDelay
-// does as well, but without its histogram's lower bound of one timer.
+// does as well, but without its histogram's lower bound of one timer. And how fast the model writes, tokens per second,
+// while the event loop is idle and while its thread is fully busy with JavaScript.
 //
 //   node bench/event-loop.mjs MODEL [DEVICE]     prints one JSON document; needs `npm run build`
 import { createRequire } from "node:module";
@@ -50,5 +51,21 @@ results.streams = await measure(async () => {
   };
   await Promise.all(Array.from({ length: 8 }, (_, i) => read(i)));
 });
+/** Tokens per second of one answer. */
+async function writingRate() {
+  const { timings } = await model
+    .complete("Once upon a time", { maxTokens: 200, ignoreStopTokens: true, temperature: 0 })
+    .result();
+  return timings.decodeTokensPerSecond;
+}
+const idle = await writingRate();
+let writing = true;
+const busy = writingRate().finally(() => (writing = false));
+while (writing) {
+  const end = performance.now() + 20;
+  while (performance.now() < end);
+  await new Promise((resolve) => setImmediate(resolve));
+}
+results.writing = { idle, busy: await busy, share: Math.round(((await busy) / idle) * 1000) / 1000 };
 await model.dispose();
 console.log(JSON.stringify(results, null, 2));
