@@ -85,11 +85,9 @@ class Profiler final : public Backend {
   }
   void attention(const KvPool& pool, int32_t layer, int32_t group, const float* q, const Batch& batch,
                  const AttentionParams& params, float* out) override {
-    Cost& cost =
-        time("attention", [&] { inner_->attention(pool, layer, group, q, batch, params, out); });
+    Cost& cost = time("attention", [&] { inner_->attention(pool, layer, group, q, batch, params, out); });
     const KvGroupSpec& s = pool.spec;
-    const double token_bytes =
-        double(pool.bytes) / (double(pool.blocks) * s.layers * kKvBlockTokens);
+    const double token_bytes = double(pool.bytes) / (double(pool.blocks) * s.layers * kKvBlockTokens);
     for (const SequenceSlice& slice : batch.slices) {
       for (int32_t i = 0; i < slice.count; ++i) {
         const int32_t keys = slice.position + i + 1;
@@ -179,8 +177,10 @@ int run(int argc, char** argv) {
   const std::unique_ptr<Model> model = Model::load(options, {});
   const HyperParameters& hyper = model->hyper();
 
-  KvCache cache(*model, kv, kv, streams, depth + rows, depth + rows);
-  std::vector<BlockTables> tables(size_t(streams), cache.open());
+  const int32_t room = streams * (depth + rows + kKvBlockTokens);
+  KvCache cache(*model, kv, kv, {room, streams, room});
+  std::vector<BlockTables> tables;
+  for (int32_t s = 0; s < streams; ++s) tables.push_back(cache.open(""));
   test::Random random(1);
   for (BlockTables& sequence : tables) {
     cache.extend(sequence, 0, depth + rows);
