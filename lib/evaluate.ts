@@ -6,6 +6,7 @@ import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
 import type { NativeEvent } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
+import { nativeOrder, orderRules } from "./request.js";
 import type { Receiver } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
@@ -13,8 +14,11 @@ import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 /** Rows are copied to JavaScript in pieces of about this size, between which the event loop is free. */
 const pieceBytes = 2 << 20;
 
-const evaluateRules = { onRows: { kind: "function" }, signal: { kind: "signal" } } as const satisfies Rules &
-  Record<keyof EvaluateOptions, unknown>;
+const evaluateRules = {
+  ...orderRules,
+  onRows: { kind: "function" },
+  signal: { kind: "signal" },
+} as const satisfies Rules & Record<keyof EvaluateOptions, unknown>;
 
 /**
  * Token ids as the engine takes them; those outside the vocabulary are left to it. Throws ERR_INHOUSE_INVALID_ARGUMENT,
@@ -90,7 +94,12 @@ class Evaluation extends AsyncResource implements Receiver {
       return;
     }
     try {
-      this.#request = this.host.engine.submit(ids, { evaluate: true, evaluateRows: onRows !== undefined });
+      this.#request = this.host.engine.submit(ids, {
+        evaluate: true,
+        evaluateRows: onRows !== undefined,
+        logitsFrom: 0,
+        ...nativeOrder(this.options),
+      });
       this.host.requests.add(this.#request, this);
       this.#forgetSignal = onAbort(signal, () => {
         this.#cancel();
@@ -154,7 +163,7 @@ class Evaluation extends AsyncResource implements Receiver {
     const { promptTokens = 0, completionTokens = 0, queueMs = 0, promptMs = 0 } = event.usage ?? {};
     this.resolve({
       logprobs: this.#logprobs,
-      usage: { promptTokens, completionTokens },
+      usage: { promptTokens, cachedTokens: 0, completionTokens },
       timings: { queueMs, promptMs, promptTokensPerSecond: perSecond(promptTokens, promptMs) },
     });
   }

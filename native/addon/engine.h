@@ -24,6 +24,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value submit(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);       // cancel(request)
   Napi::Value acknowledge(const Napi::CallbackInfo& info);  // acknowledge(request): drops its rows too
+  Napi::Value provide(const Napi::CallbackInfo& info);
+  Napi::Value pause(const Napi::CallbackInfo& info);
+  Napi::Value resume(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value rows(const Napi::CallbackInfo& info);         // rows(request, from, count) → Float32Array
   // dispose(callback()): ends the engine on another thread; no event comes after the callback.
   Napi::Value dispose(const Napi::CallbackInfo& info);

@@ -9,6 +9,7 @@
 
 #include "kernels/reference.h"
 #include "native/core/thread_pool.h"
+#include "native/engine/mask_thread.h"
 #include "native/engine/scheduler.h"
 #include "native/model/forward.h"
 #include "native/platform/platform.h"
@@ -47,7 +48,8 @@ KvSizes sizes_of(const EngineOptions& options) {
 // fits; and how many tokens the cache holds. Refuses what cannot fit; memory that is promised and not there
 // would end the process later.
 void fit_memory(EngineOptions& options, const Model& model) {
-  const bool automatic = options.context_length == 0, automatic_tokens = options.kv_tokens == 0;
+  const bool automatic = options.context_length == 0;
+  const bool automatic_tokens = options.kv_tokens == 0 && options.kv_bytes == 0;
   if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
   const uint64_t known = platform::memory_info().available;
   const uint64_t available = known == 0 ? UINT64_MAX : known;
@@ -56,6 +58,23 @@ void fit_memory(EngineOptions& options, const Model& model) {
     options.kv_tokens = tokens;
     return KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
   };
+  if (options.kv_bytes > 0) {
+    int64_t tokens = 0, most = INT32_MAX;
+    while (tokens < most) {
+      const int64_t middle = (tokens + most + 1) / 2;
+      if (cache_bytes(middle) <= options.kv_bytes) {
+        tokens = middle;
+      } else {
+        most = middle - 1;
+      }
+    }
+    if (tokens < options.context_length && !automatic)
+      throw Error(Code::invalid_argument,
+                  "kvMemory of " + megabytes(options.kv_bytes) + " holds " + std::to_string(tokens) +
+                      " tokens; expected at least contextLength, " + std::to_string(options.context_length));
+    options.context_length = int32_t(std::min<int64_t>(options.context_length, tokens));
+    options.kv_tokens = tokens;
+  }
   const int64_t wanted = options.kv_tokens;
   for (;;) {
     const int64_t least = std::max<int64_t>(options.context_length, wanted);
@@ -84,6 +103,8 @@ EngineOptions resolve(EngineOptions options, const Model& model) {
   check_range("maxQueue", options.max_queue, 0, 1 << 20);
   check_range("maxBatchTokens", options.max_batch_tokens, options.max_concurrent, 1 << 16);
   check_range("kvTokens", options.kv_tokens, 0, INT32_MAX);
+  if (options.kv_tokens > 0 && options.kv_bytes > 0)
+    throw Error(Code::invalid_argument, "kvTokens and kvMemory are both given; expected one of them");
   if (options.kv_tokens > 0 && options.kv_tokens < options.context_length)
     throw Error(Code::invalid_argument, "kvTokens is " + std::to_string(options.kv_tokens) +
                                             "; expected at least contextLength, " +
@@ -145,6 +166,13 @@ class EngineThread final : public Engine {
 
   void cancel(uint64_t request) override { post(Order::cancel, request); }
   void acknowledge(uint64_t request) override { post(Order::acknowledge, request); }
+  void provide(uint64_t request, std::vector<float> logits) override {
+    if (logits.size() != size_t(model_->hyper().vocabulary))
+      throw Error(Code::invalid_argument, std::to_string(logits.size()) +
+                                              " logits; expected one per token, " +
+                                              std::to_string(model_->hyper().vocabulary));
+    post(Order::provide, request, std::move(logits));
+  }
   void pause(uint64_t request) override { post(Order::pause, request); }
   void resume(uint64_t request) override { post(Order::resume, request); }
 
@@ -169,10 +197,11 @@ class EngineThread final : public Engine {
 
  private:
   // What callers post about a request.
-  enum class Order : uint8_t { cancel, acknowledge, pause, resume };
+  enum class Order : uint8_t { cancel, acknowledge, provide, pause, resume };
   struct Mail {
     Order order;
     uint64_t request;
+    std::vector<float> logits;
   };
 
   // Scopes that callers name never meet those of requests that share with none.
@@ -219,9 +248,9 @@ class EngineThread final : public Engine {
                 what + " is " + std::to_string(token) + "; expected 0 to " + std::to_string(vocabulary - 1));
   }
 
-  void post(Order order, uint64_t request) {
+  void post(Order order, uint64_t request, std::vector<float> logits = {}) {
     const std::lock_guard lock(mutex_);
-    mail_.push_back({order, request});
+    mail_.push_back({order, request, std::move(logits)});
     wake_.notify_one();
   }
 
@@ -231,7 +260,7 @@ class EngineThread final : public Engine {
       events_.clear();
       bool worked = false;
       try {
-        for (const Mail& mail : mail_now_) obey(mail);
+        for (Mail& mail : mail_now_) obey(mail);
         end_overdue();
         worked = scheduler_.plan() && step();
       } catch (...) {
@@ -259,12 +288,19 @@ class EngineThread final : public Engine {
     return !stop_;
   }
 
-  void obey(const Mail& mail) {
+  void obey(Mail& mail) {
     switch (mail.order) {
       case Order::cancel:
         return end(mail.request, FinishReason::cancelled);
       case Order::acknowledge:
         if (Sequence* sequence = scheduler_.find(mail.request)) sequence->awaits = false;
+        return;
+      case Order::provide:
+        if (Sequence* sequence = scheduler_.find(mail.request); sequence && sequence->awaits)
+          guarded(*sequence, [&] {
+            sequence->awaits = false;
+            draw(*sequence, mail.logits);
+          });
         return;
       case Order::pause:
         return scheduler_.pause(mail.request);
@@ -316,7 +352,13 @@ class EngineThread final : public Engine {
       ~EndStep() { ops.end_step(); }
     } end_step{ops};
     const Clock::time_point start = Clock::now();
-    if (!forward_.run(scheduler_.batch(), cache_.pools(), stop_)) return true;
+    constrained_.clear();
+    for (const Work& w : scheduler_.work())
+      if (w.outputs > 0 && w.sequence->spec.constraint) constrained_.push_back(w.sequence);
+    masks_.start(constrained_, model_->hyper().vocabulary);
+    const bool done = forward_.run(scheduler_.batch(), cache_.pools(), stop_);
+    masks_.wait();
+    if (!done) return true;
     model_->check_file();
     // Rows of logits are computed for several sequences at once, up to what the buffer holds.
     const std::vector<Work>& work = scheduler_.work();
@@ -326,7 +368,7 @@ class EngineThread final : public Engine {
       size_t to = from + 1;
       int32_t rows = work[from].outputs;
       if (delivers(work[from])) {
-        guarded(work[from], [&] { evaluated(work[from]); });
+        guarded(*work[from].sequence, [&] { evaluated(work[from]); });
       } else {
         const auto joins = [&](const Work& w) {
           return !delivers(w) && rows + w.outputs <= forward_.max_outputs();
@@ -367,17 +409,18 @@ class EngineThread final : public Engine {
         continue;
       }
       const size_t row = size_t(w.first_output - work[0].first_output);
-      guarded(w, [&] { draw(*w.sequence, logits.subspan(row * vocabulary, vocabulary)); });
+      guarded(*w.sequence, [&] { ready(*w.sequence, logits.subspan(row * vocabulary, vocabulary)); });
     }
   }
 
   // What goes wrong with one request ends that request alone.
   template <class F>
-  void guarded(const Work& work, F f) {
+  void guarded(const Sequence& sequence, F f) {
+    const uint64_t id = sequence.id;
     try {
       f();
     } catch (...) {
-      end(work.sequence->id, FinishReason::error, describe_current_exception());
+      end(id, FinishReason::error, describe_current_exception());
     }
   }
 
@@ -388,6 +431,15 @@ class EngineThread final : public Engine {
     end(sequence.id, FinishReason::length);
   }
 
+  // The logits of the next token have come: draws it, or asks for them to be changed before.
+  void ready(Sequence& sequence, std::span<const float> logits) {
+    if (!sequence.spec.process_logits) return draw(sequence, logits);
+    Event& event = events_.emplace_back();
+    event.request = sequence.id;
+    event.rows.assign(logits.begin(), logits.end());
+    sequence.awaits = true;
+  }
+
   void draw(Sequence& sequence, std::span<const float> logits) {
     const RequestSpec& spec = sequence.spec;
     const auto is_stop = [&](int32_t token) {
@@ -396,12 +448,17 @@ class EngineThread final : public Engine {
     Restriction restriction;
     if (size_t(sequence.drawn) < spec.forced.size()) restriction.forced = spec.forced[size_t(sequence.drawn)];
     if (sequence.drawn < spec.min_tokens) restriction.banned = spec.stop_tokens;
+    if (spec.constraint) {
+      if (sequence.mask_error) throw *sequence.mask_error;
+      restriction.allowed = sequence.mask;
+    }
     Sampled sampled = sequence.sampler.sample(logits, sequence.prompt_tokens + sequence.drawn, restriction);
     note_token(sequence);
     const int32_t token = sampled.token;
     if (is_stop(token) && restriction.forced < 0) return end(sequence.id, FinishReason::stop);
 
     sequence.sampler.accept(token);
+    if (spec.constraint) spec.constraint->accept(token);
     sequence.tokens.push_back(token);
     ++sequence.drawn;
     Event& event = events_.emplace_back();
@@ -458,7 +515,7 @@ class EngineThread final : public Engine {
         if (sequence.spec.evaluate_rows) event.rows.insert(event.rows.end(), row.begin(), row.end());
         if (next == sequence.size() && sequence.draws()) {
           sequence.logits_from = INT32_MAX;
-          return draw(sequence, own);
+          return ready(sequence, own);
         }
       }
     }
@@ -542,6 +599,8 @@ class EngineThread final : public Engine {
   std::atomic<bool> stop_{false};
 
   // The thread's own.
+  MaskThread masks_;
+  std::vector<Sequence*> constrained_;
   std::vector<Mail> mail_now_;
   std::vector<std::pair<uint64_t, const char*>> overdue_;
   Clock::time_point next_deadline_ = Clock::time_point::max();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "native/core/error.h"
+#include "native/engine/constraint.h"
 #include "native/engine/sampling.h"
 #include "native/model/model.h"
 
@@ -34,6 +35,7 @@ struct EngineOptions {
   // Tokens that the cache holds for all requests together and for prefixes to come; at least a context. 0:
   // max_concurrent contexts, or as many as half of the free memory holds.
   int64_t kv_tokens = 0;
+  uint64_t kv_bytes = 0;            // the same in bytes; 0: as kv_tokens says
   std::optional<KvType> kv_type_k;  // absent: f32 on the reference device, else f16
   std::optional<KvType> kv_type_v;
 };
@@ -46,8 +48,11 @@ struct RequestSpec {
   std::vector<int32_t> stop_tokens;  // tokens that end the text and are not part of it
   int32_t min_tokens = 0;            // before which no stop token is drawn
   std::vector<int32_t> forced;       // tokens that the answer begins with
-  int32_t top_logprobs = -1;         // -1: no log-probabilities; n ≥ 0: the token's and the n best
-  bool prompt_logprobs = false;      // of the prompt's tokens, in events like those of an evaluation
+  std::shared_ptr<Constraint> constraint;  // what may come, or null; used by this request alone
+  // Deliver each token's logits as `rows` of an event, and draw from what `provide` gives in their place.
+  bool process_logits = false;
+  int32_t top_logprobs = -1;     // -1: no log-probabilities; n ≥ 0: the token's and the n best
+  bool prompt_logprobs = false;  // of the prompt's tokens, in events like those of an evaluation
   // Where the context is full: drops half of the tokens after the first `shift_keep`, computes what follows
   // them anew and goes on. -1: the answer ends.
   int32_t shift_keep = -1;
@@ -149,6 +154,8 @@ class Engine {
   // Checks and queues a request; its events carry the id returned. Errors: invalid_argument,
   // token_out_of_range, context_overflow, queue_full.
   virtual uint64_t submit(RequestSpec spec) = 0;
+  // The logits [vocabulary] to draw from, after an event that delivered them.
+  virtual void provide(uint64_t request, std::vector<float> logits) = 0;
   // Sets a request aside until `resume`: its place and its blocks go to others meanwhile.
   virtual void pause(uint64_t request) = 0;
   virtual void resume(uint64_t request) = 0;

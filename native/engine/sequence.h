@@ -50,9 +50,11 @@ struct Sequence {
   int32_t logits_from = INT32_MAX;
   bool running = false;  // has a place, and blocks:
   BlockTables cache;
-  bool seen = false;       // by a step: the sampler knows the prompt
-  bool awaits = false;     // its reader's acknowledgement
-  uint64_t last_step = 0;  // that carried it
+  std::vector<uint32_t> mask;       // of the next token, where there is a constraint
+  std::optional<Error> mask_error;  // why there is none
+  bool seen = false;                // by a step: the sampler knows the prompt
+  bool awaits = false;              // its reader's acknowledgement, or the logits it changes
+  uint64_t last_step = 0;           // that carried it
   Clock::time_point submitted, started, first_token, last_token;
 
   int32_t size() const { return int32_t(tokens.size()); }
