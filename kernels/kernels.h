@@ -152,11 +152,12 @@ struct Kernels {
                            float* out, int64_t out_stride);
 
   // The machine's limits, for benchmarks, each in several forms of which the best counts: reads in 1 to 8
-  // streams, fetched `ahead` bytes early; multiply-adds of 8-bit integers and of float32 into 4 to 16 sums,
-  // which return how many were done.
+  // streams, fetched `ahead` bytes early; multiply-adds of 8-bit integers, of float32, and as products of
+  // BF16 matrices do them, into 4 to 16 sums, which return how many were done.
   uint64_t (*probe_read[kReadProbes])(const uint8_t* data, int64_t bytes, int64_t ahead);
   int64_t (*probe_dot[kMultiplyProbes])(int64_t rounds);
   int64_t (*probe_fma[kMultiplyProbes])(int64_t rounds);
+  int64_t (*probe_bf16[kMultiplyProbes])(int64_t rounds);  // probe_fma's where those are done in float32
 };
 
 // Implementations this build has, best first, with whether this machine can run each. [count]
