@@ -30,9 +30,9 @@ export function modelTable({ figures }) {
 }
 
 /** Matrix products of the kernels beside the limits at one number of threads. */
-export function kernelTable({ products, readGB, dotGMAC, fmaGMAC }) {
+export function kernelTable({ products, readGB, dotGMAC, fmaGMAC, bf16GMAC }) {
   const rows = products.map(({ type, rows, cols, vectorGB, batch512GMAC }) => {
-    const peak = /^B?F\d/.test(type) ? fmaGMAC : dotGMAC;
+    const peak = type === "BF16" ? bf16GMAC : /^F\d/.test(type) ? fmaGMAC : dotGMAC;
     return [
       `${type}, ${rows} × ${cols}`,
       `${number(vectorGB)} (${percent(vectorGB / readGB)})`,

@@ -68,6 +68,8 @@ export interface NativeLimits {
   dotMultiplyAdds: number;
   /** Of float32. */
   floatMultiplyAdds: number;
+  /** Of BF16 weights; as of float32 where the kernels have nothing faster. */
+  bf16MultiplyAdds: number;
 }
 
 export interface NativeLoadOptions {

@@ -20,8 +20,9 @@ const giga = (value) => number(value / 1e9);
 
 function model({ file, settings, limits, figures, ...rest }) {
   const known = Object.entries(limits).map(
-    ([threads, { readBytes, dotMultiplyAdds, floatMultiplyAdds }]) =>
-      `${plural(threads, "thread")}: ${giga(readBytes)} GB/s read, ${giga(dotMultiplyAdds)} G/s multiply-adds of 8 bits, ${giga(floatMultiplyAdds)} G/s of float32`,
+    ([threads, { readBytes, dotMultiplyAdds, floatMultiplyAdds, bf16MultiplyAdds }]) =>
+      `${plural(threads, "thread")}: ${giga(readBytes)} GB/s read, ${giga(dotMultiplyAdds)} G/s multiply-adds of 8 bits, ${giga(floatMultiplyAdds)} G/s of float32` +
+      (bf16MultiplyAdds === undefined ? "" : `, ${giga(bf16MultiplyAdds)} G/s of BF16 weights`),
   );
   return `**${file}** (${rest.architecture}, ${rest.quantization}, cache ${settings.kvType.k}, context ${settings.contextLength}, ${plural(settings.rounds, "round")})
 

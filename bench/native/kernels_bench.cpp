@@ -70,19 +70,21 @@ int main(int argc, char** argv) {
   for (int32_t threads = 1; threads <= most; threads *= 2) {
     const CpuLimits limits = measure_cpu_limits(*k, threads);
     const double read_gb = limits.read_bytes * 1e-9, dot_gmac = limits.dot_multiply_adds * 1e-9,
-                 fma_gmac = limits.float_multiply_adds * 1e-9;
+                 fma_gmac = limits.float_multiply_adds * 1e-9, bf16_gmac = limits.bf16_multiply_adds * 1e-9;
     if (json) {
-      std::printf("%s{\"threads\":%d,\"readGB\":%.2f,\"dotGMAC\":%.1f,\"fmaGMAC\":%.1f,\"products\":[",
-                  first ? "" : ",", threads, read_gb, dot_gmac, fma_gmac);
+      std::printf(
+          "%s{\"threads\":%d,\"readGB\":%.2f,\"dotGMAC\":%.1f,\"fmaGMAC\":%.1f,\"bf16GMAC\":%.1f,"
+          "\"products\":[",
+          first ? "" : ",", threads, read_gb, dot_gmac, fma_gmac, bf16_gmac);
     } else {
-      std::printf("%s, %d thread(s): read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", k->title,
-                  threads, read_gb, dot_gmac, fma_gmac);
+      std::printf("%s, %d thread(s): read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n",
+                  k->title, threads, read_gb, dot_gmac, fma_gmac, bf16_gmac);
       std::printf("  %-6s %-12s  %-22s  %-22s %-22s %s\n", "type", "shape", "1 row GB/s (share)",
                   "4 rows GB/s", "64 rows GMAC/s", "512 rows GMAC/s (share)");
     }
     first = false;
     bool first_product = true;
-    for (const char* name : {"Q4_1", "Q8_0", "Q4_K", "Q6_K", "Q5_0", "Q2_K", "IQ4_XS", "F16"}) {
+    for (const char* name : {"Q4_1", "Q8_0", "Q4_K", "Q6_K", "Q5_0", "Q2_K", "IQ4_XS", "F16", "BF16"}) {
       if (!only.empty() && only != name) continue;
       uint32_t count = 0;
       const kernels::QuantType* const* types = kernels::quant_types(&count);
@@ -119,7 +121,9 @@ int main(int argc, char** argv) {
           return t;
         };
         const double macs = double(s.rows) * double(s.cols) * 1e-9;
-        const double peak = type->block_elements == 1 ? fma_gmac : dot_gmac;
+        const double peak = type->id == kernels::TypeId::bf16 ? bf16_gmac
+                            : type->block_elements == 1       ? fma_gmac
+                                                              : dot_gmac;
         const double one = double(bytes) * 1e-9 / time(1, true), four = double(bytes) * 1e-9 / time(4, true);
         const double some = macs * 64 / time(64, false), many = macs * 512 / time(512, false);
         if (json) {

@@ -36,7 +36,7 @@ double median(std::vector<double> values) {
 
 // What one op cost in one step.
 struct Cost {
-  double seconds = 0, bytes = 0, dots = 0, fmas = 0;
+  double seconds = 0, bytes = 0, dots = 0, fmas = 0, bf16s = 0;
   int calls = 0;
 };
 
@@ -136,7 +136,10 @@ class Profiler final : public Backend {
   static void count(Cost& cost, const Weight& weight, int64_t rows, double used) {
     const auto& cpu = static_cast<const CpuWeight&>(weight);
     cost.bytes += used * double(cpu.panels() * cpu.panel_bytes);
-    (cpu.packed ? cost.dots : cost.fmas) += double(rows) * double(weight.rows) * double(weight.cols);
+    const bool bf16 = !cpu.packed && cpu.dense == kernels::DenseType::bf16;
+    (cpu.packed ? cost.dots
+     : bf16     ? cost.bf16s
+                : cost.fmas) += double(rows) * double(weight.rows) * double(weight.cols);
   }
 
   std::unique_ptr<Backend> inner_;
@@ -209,13 +212,14 @@ int run(int argc, char** argv) {
   ForwardPass pass(*model, streams * rows, streams);
   const kernels::Kernels& kernels = choose_kernels(options.cpu.instruction_set);
   std::vector<std::map<std::string, Cost>> steps;
-  std::vector<double> totals, reads, dots, fmas;
+  std::vector<double> totals, reads, dots, fmas, bf16s;
   for (int32_t round = -2; round < rounds; ++round) {
     if (round >= 0 && round % 5 == 0) {
       const CpuLimits limits = measure_cpu_limits(kernels, options.cpu.threads);
       reads.push_back(limits.read_bytes);
       dots.push_back(limits.dot_multiply_adds);
       fmas.push_back(limits.float_multiply_adds);
+      bf16s.push_back(limits.bf16_multiply_adds);
     }
     profiler->costs.clear();
     const double start = now();
@@ -228,16 +232,17 @@ int run(int argc, char** argv) {
     steps.push_back(profiler->costs);
   }
 
-  const double read = median(reads), dot = median(dots), fma = median(fmas);
+  const double read = median(reads), dot = median(dots), fma = median(fmas), bf16 = median(bf16s);
   std::printf("%s, %d x %d rows at depth %d\n", model->backend().description().c_str(), streams, rows, depth);
-  std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", read * 1e-9, dot * 1e-9,
-              fma * 1e-9);
+  std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n", read * 1e-9,
+              dot * 1e-9, fma * 1e-9, bf16 * 1e-9);
   std::printf("%-22s %6s %10s %10s %7s\n", "op", "calls", "ms", "floor ms", "share");
   double floors = 0, sum = 0;
   for (const auto& [op, cost] : steps[0]) {
     std::vector<double> times;
     for (auto& step : steps) times.push_back(step[op].seconds);
-    const double time = median(times), floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma);
+    const double time = median(times),
+                 floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma + cost.bf16s / bf16);
     floors += floor;
     sum += time;
     std::printf("%-22s %6d %10.3f %10.3f %6.0f%%\n", op.c_str(), cost.calls, time * 1e3, floor * 1e3,

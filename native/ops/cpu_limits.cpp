@@ -68,8 +68,14 @@ CpuLimits measure_cpu_limits(const kernels::Kernels& kernels, int32_t threads) {
     Step(ThreadPool& p, int32_t threads) : pool(p) { pool.begin_step(threads); }
     ~Step() { pool.end_step(); }
   } step(pool, threads);
-  return {read_limit(kernels, threads, pool), multiply_limit(kernels.probe_dot, threads, pool),
-          multiply_limit(kernels.probe_fma, threads, pool)};
+  CpuLimits limits;
+  limits.read_bytes = read_limit(kernels, threads, pool);
+  limits.dot_multiply_adds = multiply_limit(kernels.probe_dot, threads, pool);
+  limits.float_multiply_adds = multiply_limit(kernels.probe_fma, threads, pool);
+  limits.bf16_multiply_adds = kernels.probe_bf16[0] == kernels.probe_fma[0]
+                                  ? limits.float_multiply_adds
+                                  : multiply_limit(kernels.probe_bf16, threads, pool);
+  return limits;
 }
 
 }  // namespace inhouse

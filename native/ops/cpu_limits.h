@@ -12,6 +12,7 @@ struct CpuLimits {
   double read_bytes;           // from memory, beyond all caches
   double dot_multiply_adds;    // of 8-bit integers
   double float_multiply_adds;  // of float32
+  double bf16_multiply_adds;   // of BF16 weights: as of float32 where the kernels have nothing faster
 };
 
 // The best of every way to read and to multiply that the kernels' probes know, over about a second. It takes

@@ -4,7 +4,7 @@ import { type ModelHeader, openHeader } from "../../header.js";
 import { textOf } from "../../metadata.js";
 import { native, type NativeAttention, type NativeLimits } from "../../native.js";
 
-export const limitNames = ["readBytes", "dotMultiplyAdds", "floatMultiplyAdds"] as const;
+export const limitNames = ["readBytes", "dotMultiplyAdds", "floatMultiplyAdds", "bf16MultiplyAdds"] as const;
 
 /** Measures the machine; takes about a second. 0 threads: all; "": the best instruction set. */
 export function measureLimits(threads = 0, instructionSet = ""): Promise<NativeLimits> {
