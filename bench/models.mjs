@@ -7,7 +7,7 @@ import fitting from "../dist/cli/bench/cases.js";
 import figures from "../dist/cli/bench/figures.js";
 import machine from "../dist/cli/bench/limits.js";
 import works from "../dist/cli/bench/work.js";
-import library from "../dist/index.js";
+import { loadModel } from "../dist/index.js";
 import metadata from "../dist/metadata.js";
 
 const batch = 512; // tokens of a step, of every engine
@@ -28,7 +28,7 @@ function runOnce(engine, job) {
 
 /** How many threads inhouse takes by itself: those of physical cores, within what a container may use. */
 export async function ownThreads(path) {
-  const model = await library.loadModel(path, { contextLength: 64, repack: false });
+  const model = await loadModel(path, { contextLength: 64, repack: false });
   const { deviceDescription } = model.info;
   await model.dispose();
   return Number(/(\d+) threads?$/.exec(deviceDescription)[1]);
