@@ -65,7 +65,7 @@ test("a model measured in two rounds", async () => {
   const lists = { prompts: [16], depths: [8], streams: [1, 2], tokens: 8 };
   const plan = { engines: ["inhouse"], threads: [1], rounds: 2, lists };
   const said: string[] = [];
-  const model = await measureModel(modelPath(smollm2), plan, (line: string) => said.push(line));
+  const model = (await measureModel(modelPath(smollm2), plan, (line: string) => said.push(line)))!;
   expect(said).toHaveLength(2);
   expect(model).toMatchObject({ file: smollm2, architecture: "llama", settings: { contextLength: 73 } });
   expect(model.figures.map(({ name }) => name as string)).toEqual([
@@ -210,7 +210,7 @@ describe("pages of results", () => {
         speed("Mine", [figure("prompt of 512", 7), figure("decode at depth 64", 3, ["inhouse"])]),
       ],
     ];
-    const text = summary(speeds, [["mine.accuracy.json", accuracy]], known) as string;
+    const text = summary(speeds, [["mine.accuracy.json", accuracy]], known);
     expect(text).toContain("| a.gguf | 7.00 / 7.00 | 3.00 / – | – | – | 1.0e-3 / 1.0e-3 |");
     expect(text).toContain("Mine, 2 cores, 2026-11-21");
     expect(summary(speeds, [["third.accuracy.json", accuracy]], known)).toBe("");
