@@ -162,13 +162,21 @@ void measure(const Options& options, const kernels::QuantType& type, Shape s, st
   }
 }
 
+// A limit is the best of all that were measured.
+void find_limits(const kernels::Kernels& kernels, Run& run) {
+  const CpuLimits now = measure_cpu_limits(kernels, run.threads);
+  CpuLimits& best = run.limits;
+  best = {std::max(best.read_bytes, now.read_bytes), std::max(best.dot_multiply_adds, now.dot_multiply_adds),
+          std::max(best.float_multiply_adds, now.float_multiply_adds)};
+}
+
 void measure_all(const Options& options) {
   std::vector<Run> runs;
   for (int32_t threads = 1; threads < options.most; threads *= 2) runs.push_back({threads, {}, {}});
   runs.push_back({options.most, {}, {}});
   if (!options.json) std::printf("%s\n", options.kernels->title);
   for (Run& run : runs) {
-    run.limits = measure_cpu_limits(*options.kernels, run.threads);
+    find_limits(*options.kernels, run);
     const auto& [read, dot, fma] = run.limits;
     if (!options.json)
       std::printf("%d thread(s): read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", run.threads,
@@ -180,6 +188,8 @@ void measure_all(const Options& options) {
   for (const kernels::QuantType* type : options.types)
     for (const Shape& shape : shapes_of(*type)) measure(options, *type, shape, runs);
   if (!options.json) return;
+  // Once more, because the machine may have been busy the first time.
+  for (Run& run : runs) find_limits(*options.kernels, run);
   std::printf("{\"isa\":\"%s\",\"runs\":[", options.kernels->name);
   for (const Run& run : runs) {
     const auto& [read, dot, fma] = run.limits;
