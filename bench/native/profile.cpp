@@ -85,11 +85,9 @@ class Profiler final : public Backend {
   }
   void attention(const KvPool& pool, int32_t layer, int32_t group, const float* q, const Batch& batch,
                  const AttentionParams& params, float* out) override {
-    Cost& cost =
-        time("attention", [&] { inner_->attention(pool, layer, group, q, batch, params, out); });
+    Cost& cost = time("attention", [&] { inner_->attention(pool, layer, group, q, batch, params, out); });
     const KvGroupSpec& s = pool.spec;
-    const double token_bytes =
-        double(pool.bytes) / (double(pool.blocks) * s.layers * kKvBlockTokens);
+    const double token_bytes = double(pool.bytes) / (double(pool.blocks) * s.layers * kKvBlockTokens);
     for (const SequenceSlice& slice : batch.slices) {
       for (int32_t i = 0; i < slice.count; ++i) {
         const int32_t keys = slice.position + i + 1;
@@ -113,6 +111,9 @@ class Profiler final : public Backend {
   }
   void add(float* x, const float* y, int64_t count) override {
     time("add", [&] { inner_->add(x, y, count); });
+  }
+  void add_scaled(float* x, const float* y, float scale, int64_t count) override {
+    time("add_scaled", [&] { inner_->add_scaled(x, y, scale, count); });
   }
   void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) override {
     time("gather", [&] { inner_->gather(x, rows, width, out); });

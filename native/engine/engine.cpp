@@ -145,6 +145,10 @@ class EngineThread final : public Engine {
     for (const std::string& stop : spec.stop) {
       if (stop.empty()) throw Error(Code::invalid_argument, "a stop string is empty");
     }
+    if (spec.adapter && !spec.adapter->belongs_to(model_))
+      throw Error(Code::invalid_argument, "the adapter is of another model; expected one of this model");
+    if (!std::isfinite(spec.adapter_scale))
+      throw Error(Code::invalid_argument, "the adapter's scale must be a finite number");
     // The last token drawn needs no place in the cache, but counts towards the context all the same.
     const int64_t room = int64_t(options_.context_length) - int64_t(spec.prompt.size());
     const bool draws = !spec.evaluate && spec.max_tokens != 0;

@@ -10,6 +10,7 @@
 
 #include "native/core/error.h"
 #include "native/engine/sampling.h"
+#include "native/model/adapter.h"
 #include "native/model/model.h"
 
 namespace inhouse {
@@ -42,7 +43,9 @@ struct RequestSpec {
   // Evaluate the prompt instead of generating: one event per chunk of prompt with log-probabilities of the
   // whole vocabulary (`rows`) and of each next token. The following chunk waits for `acknowledge`.
   bool evaluate = false;
-  bool evaluate_rows = false;  // deliver `rows`, not the next tokens' log-probabilities alone
+  bool evaluate_rows = false;              // deliver `rows`, not the next tokens' log-probabilities alone
+  std::shared_ptr<const Adapter> adapter;  // of the engine's model; null: the model as it is
+  float adapter_scale = 1;                 // finite
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };

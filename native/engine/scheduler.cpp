@@ -81,7 +81,8 @@ bool Scheduler::plan() {
 void Scheduler::schedule(Sequence& sequence, int32_t count) {
   const int32_t first = sequence.computed;
   cache_.extend(sequence.cache, first, first + count);
-  slices_.push_back({int32_t(tokens_.size()), count, first, sequence.cache.tables.data()});
+  slices_.push_back({int32_t(tokens_.size()), count, first, sequence.cache.tables.data(),
+                     sequence.spec.adapter.get(), sequence.spec.adapter_scale});
   const bool ends_prompt = first + count >= sequence.prompt_tokens();
   const int32_t outputs = sequence.spec.evaluate ? count : ends_prompt && sequence.max_tokens > 0 ? 1 : 0;
   work_.push_back({&sequence, first, count, int32_t(outputs_.size()), outputs});
