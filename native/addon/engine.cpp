@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "native/addon/adapter.h"
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
 
@@ -74,6 +75,10 @@ RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   const Napi::Object object = object_argument(info, 1);
   spec.evaluate = bool_field(object, "evaluate");
   spec.evaluate_rows = bool_field(object, "evaluateRows");
+  if (const Napi::Value adapter = object.Get("adapter"); !adapter.IsNull()) {
+    spec.adapter = AdapterObject::of(adapter);
+    spec.adapter_scale = float(number_field(object, "adapterScale"));
+  }
   if (spec.evaluate) return spec;
   spec.sampling = read_sampling(object.Get("sampling").As<Napi::Object>(), session);
   spec.max_tokens = int32_t(integer_field(object, "maxTokens", -1, INT_MAX));
@@ -91,6 +96,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
       {InstanceMethod<&EngineObject::describe>("describe"), InstanceMethod<&EngineObject::submit>("submit"),
        InstanceMethod<&EngineObject::cancel>("cancel"),
        InstanceMethod<&EngineObject::acknowledge>("acknowledge"), InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::load_adapter>("loadAdapter"),
        InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
@@ -161,6 +167,13 @@ Napi::Value EngineObject::rows(const Napi::CallbackInfo& info) {
     const auto from = integer_argument(info, 1, 0, INT_MAX);
     const auto count = integer_argument(info, 2, 0, INT_MAX);
     return session().rows(info.Env(), request_argument(info), size_t(from), size_t(count));
+  });
+}
+
+Napi::Value EngineObject::load_adapter(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return AdapterObject::load(info.Env(), session().model(), object_argument(info, 0),
+                               function_argument(info, 1));
   });
 }
 

@@ -25,6 +25,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value cancel(const Napi::CallbackInfo& info);       // cancel(request)
   Napi::Value acknowledge(const Napi::CallbackInfo& info);  // acknowledge(request): drops its rows too
   Napi::Value rows(const Napi::CallbackInfo& info);         // rows(request, from, count) → Float32Array
+  // loadAdapter(source, callback(error, adapter)) → a function that cancels the load; see AdapterObject::load
+  Napi::Value load_adapter(const Napi::CallbackInfo& info);
   // dispose(callback()): ends the engine on another thread; no event comes after the callback.
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
