@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" />
 // Loading a model and what one can do with it.
+import { Adapters } from "./adapter.js";
 import { bindMethods } from "./bind.js";
 import { CallSite } from "./call-site.js";
 import { ChatTemplate } from "./chat/template.js";
@@ -21,12 +22,22 @@ import {
 } from "./request.js";
 import { Run, type RunHost, type RunInput } from "./run.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
-import type { ChatMessage, EvaluateOptions, EvaluateResult, LoadOptions, ModelInfo } from "./types.js";
+import type {
+  Adapter,
+  AdapterOptions,
+  ChatMessage,
+  EvaluateOptions,
+  EvaluateResult,
+  LoadOptions,
+  ModelInfo,
+} from "./types.js";
 
 /** A loaded model, made by `loadModel`. Many generations can run on it at once. Its methods need not be called on it. */
 export interface Model extends AsyncDisposable {
   readonly info: ModelInfo;
   readonly tokenizer: Tokenizer;
+  /** The adapters that are loaded, in the order in which they came. */
+  readonly adapters: readonly Adapter[];
   /**
    * Answers a conversation, through the file's chat template.
    *
@@ -49,6 +60,14 @@ export interface Model extends AsyncDisposable {
    * `signal.reason`, or what `onRows` threw.
    */
   evaluate(this: void, tokens: ArrayLike<number>, options?: EvaluateOptions): Promise<EvaluateResult>;
+  /**
+   * Loads a LoRA adapter for use in requests to this model, while others run. `file` is a path or file URL of a GGUF
+   * file, of a folder that PEFT saved, or of the safetensors file in one.
+   *
+   * Rejects with ERR_INHOUSE_ADAPTER_INVALID, ERR_INHOUSE_GGUF_…, _FILE_…, _INVALID_ARGUMENT, _OUT_OF_MEMORY,
+   * _DISPOSED, or `signal.reason`.
+   */
+  loadAdapter(this: void, file: string | URL, options?: AdapterOptions): Promise<Adapter>;
   /** Cancels what runs, waits for it and frees the model. May be called again, with the same result. */
   dispose(this: void): Promise<void>;
 }
@@ -78,6 +97,8 @@ class Core implements RunHost, RequestDefaults {
   readonly sampling: RequestDefaults["sampling"];
   readonly stopTokens: Int32Array;
   readonly vocabularySize: number;
+  readonly adapters: Adapters;
+  readonly adapterOwner: object;
   readonly #tokenizer: Tokenizer;
 
   constructor({ engine, requests, tokenizer, described, sampling }: Loaded) {
@@ -86,6 +107,8 @@ class Core implements RunHost, RequestDefaults {
     this.sampling = sampling;
     this.stopTokens = tokenizer.stopTokenIds;
     this.vocabularySize = described.vocabularySize;
+    this.adapters = new Adapters(engine);
+    this.adapterOwner = this.adapters.owner;
     this.#tokenizer = tokenizer;
   }
 
@@ -95,7 +118,9 @@ class Core implements RunHost, RequestDefaults {
 
   async end(): Promise<void> {
     for (const run of this.running) run.cancel();
+    const adapters = this.adapters.end();
     await new Promise<void>((resolve) => this.engine.dispose(resolve));
+    await adapters;
     this.requests.endAll();
   }
 }
@@ -122,7 +147,7 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
-    bindMethods(this, "chat", "complete", "evaluate", "dispose");
+    bindMethods(this, "chat", "complete", "evaluate", "loadAdapter", "dispose");
   }
 
   chat(messages: readonly ChatMessage[], given: ChatOptions = {}): Generation {
@@ -145,6 +170,16 @@ class LoadedModel implements Model {
     const site = new CallSite(LoadedModel.prototype, "evaluate");
     this.#check("evaluate");
     return evaluate(this.#core, this.info, tokens, options, site);
+  }
+
+  get adapters(): readonly Adapter[] {
+    return this.#core.adapters.list();
+  }
+
+  async loadAdapter(file: string | URL, options: AdapterOptions = {}): Promise<Adapter> {
+    const site = new CallSite(LoadedModel.prototype, "loadAdapter");
+    this.#check("loadAdapter");
+    return this.#core.adapters.load(file, options, site);
   }
 
   dispose(): Promise<void> {

@@ -3,8 +3,9 @@
 import { AsyncResource } from "node:async_hooks";
 
 import { onAbort } from "./abort.js";
+import type { AdapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
-import type { NativeEngine, NativeEvent, NativeUsage } from "./native.js";
+import type { NativeAdapter, NativeEngine, NativeEvent, NativeUsage } from "./native.js";
 import type { GenerateSpec } from "./request.js";
 import type { Receiver, Requests } from "./requests.js";
 import { Utf8Stream } from "./tokenizer/tokenizer.js";
@@ -14,6 +15,7 @@ import type { Delta, FinishReason, GenerationResult, SampledLogprob, Timings } f
 export interface RunHost {
   readonly engine: NativeEngine;
   readonly requests: Requests;
+  readonly adapterOwner: object;
   /** Runs that have not ended, for `dispose`. */
   readonly running: Set<Run>;
 }
@@ -30,6 +32,7 @@ export interface RunInput {
   site: CallSite;
   spec: GenerateSpec;
   seed: number;
+  adapter: AdapterUse | undefined;
   signal: AbortSignal | undefined;
   /** The prompt's token ids; may encode in slices until the signal given to it is aborted. */
   prompt: (signal: AbortSignal) => Int32Array | Promise<Int32Array>;
@@ -60,6 +63,8 @@ export class Run extends AsyncResource implements Receiver {
   readonly #input: RunInput;
   #settle!: { resolve(result: GenerationResult): void; reject(reason: unknown): void };
   #request: number | undefined;
+  /** Until the engine has it: the adapter may be disposed of while a long prompt is encoded. */
+  #adapter: NativeAdapter | null;
   #prompt: Int32Array = new Int32Array();
   #over = false;
   #closed = false;
@@ -85,6 +90,7 @@ export class Run extends AsyncResource implements Receiver {
     this.#host = host;
     this.#site = input.site;
     this.#input = input;
+    this.#adapter = input.adapter?.adapter.hold() ?? null;
     this.ended = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -155,11 +161,20 @@ export class Run extends AsyncResource implements Receiver {
     this.#prompt = prompt;
     this.#submitted = performance.now();
     try {
-      this.#request = this.#host.engine.submit(prompt, this.#input.spec);
+      const { spec, adapter } = this.#input;
+      const use = { adapter: this.#adapter, adapterScale: adapter?.scale ?? 1 };
+      this.#request = this.#host.engine.submit(prompt, { ...spec, ...use });
       this.#host.requests.add(this.#request, this);
     } catch (error) {
       this.#fail(this.#site.translate(error));
     }
+    this.#dropAdapter();
+  }
+
+  #dropAdapter(): void {
+    if (this.#adapter === null) return;
+    this.#adapter = null;
+    this.#input.adapter?.adapter.drop();
   }
 
   #cancelRequest(): void {
@@ -253,6 +268,7 @@ export class Run extends AsyncResource implements Receiver {
 
   #finish(): void {
     this.#over = true;
+    this.#dropAdapter();
     this.#forgetSignal();
     this.#host.running.delete(this);
     this.awaited = undefined;
