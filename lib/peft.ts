@@ -26,6 +26,8 @@ const unsupported = [
   "use_qalora",
   "use_bdlora",
   "arrow_config",
+  "kasa_config",
+  "monteclora_config",
 ];
 /** Ways to begin training that leave the model's own weights as they were; others replace them. */
 const plainBeginnings: readonly unknown[] = [undefined, null, true, false, "gaussian", "eva", "orthogonal"];
@@ -42,6 +44,8 @@ const projections: Readonly<Record<string, NativeLoraTarget>> = {
   "mlp.down_proj": "down",
 };
 const layerName = /^(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d{1,6})\.(\w+\.\w+)$/;
+/** The frozen weight of a layer, which PEFT saves beside the pair of an output head: the model has it. */
+const copyName = /^base_model\.model\.(.+)\.base_layer\.weight$/;
 const tensorName = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/;
 
 type Json = Readonly<Record<string, unknown>>;
@@ -263,35 +267,38 @@ function placeOf(module: string): { layer: number; target: NativeLoraTarget } | 
 }
 
 function pairsOf(path: string, entries: readonly Entry[], config: Config): NativeLoraPair[] {
-  const halves = new Map<string, { A?: Entry; B?: Entry }>();
+  const noPlace = ({ name }: Entry): InhouseError =>
+    invalid(
+      `${path}: tensor ${quoted(name)} has no place; expected lora_A and lora_B of attention and feed-forward ` +
+        'projections and of lm_head alone, such as "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"',
+    );
+  const modules = new Map<string, { A?: Entry; B?: Entry; copy?: Entry }>();
   for (const entry of entries) {
-    const [, module = "", half] = tensorName.exec(entry.name) ?? [];
-    if (half === undefined || placeOf(module) === undefined) {
-      throw invalid(
-        `${path}: tensor ${quoted(entry.name)} has no place; expected lora_A and lora_B of attention and feed-forward ` +
-          'projections and of lm_head alone, such as "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"',
-      );
-    }
-    const pair = halves.get(module) ?? {};
-    pair[half as "A" | "B"] = entry;
-    halves.set(module, pair);
+    const [, module = "", half] = tensorName.exec(entry.name) ?? copyName.exec(entry.name) ?? [];
+    if (placeOf(module) === undefined) throw noPlace(entry);
+    const found = modules.get(module) ?? {};
+    found[(half ?? "copy") as "A" | "B" | "copy"] = entry;
+    modules.set(module, found);
   }
   const matrix = ({ name, type, shape, begin }: Entry): NativeMatrix => {
     if (shape.length === 2) return { name, type, rows: shape[0]!, cols: shape[1]!, offset: begin };
     throw invalid(`${path}: tensor ${quoted(name)} has shape ${show(shape)}; expected two sizes`);
   };
-  return Array.from(halves, ([module, { A, B }]) => {
+  return Array.from(modules, ([module, { A, B, copy }]) => {
     if (A === undefined || B === undefined) {
+      if (copy !== undefined && A === B) throw noPlace(copy);
       const half = A === undefined ? "A" : "B";
       throw invalid(`${path}: tensor ${quoted(`base_model.model.${module}.lora_${half}.weight`)} is missing`);
     }
-    const a = matrix(A);
+    const [a, b] = [matrix(A), matrix(B)];
     const rank = config.rankOf(module);
     if (a.rows !== rank) {
       throw invalid(
         `${path}: tensor ${quoted(A.name)} has rank ${a.rows}; expected ${rank} by adapter_config.json`,
       );
     }
-    return { ...placeOf(module)!, scale: config.scaleOf(module), a, b: matrix(B) };
+    const own = copy && matrix(copy);
+    if (own && (own.rows !== b.rows || own.cols !== a.cols)) throw noPlace(copy);
+    return { ...placeOf(module)!, scale: config.scaleOf(module), a, b };
   });
 }

@@ -6,7 +6,15 @@ import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { type Adapter, InhouseError, type InhouseErrorCode, loadModel, type Model } from "../lib/index.js";
+import {
+  type Adapter,
+  InhouseError,
+  type InhouseErrorCode,
+  loadModel,
+  type MetadataArray,
+  type Model,
+  readHeader,
+} from "../lib/index.js";
 import {
   ggufAdapter,
   merged,
@@ -168,6 +176,38 @@ describe("what adapters do", () => {
     expect(narrow.bytes).toBe(wide.bytes / 2);
     wide.dispose();
     narrow.dispose();
+  });
+});
+
+describe("PEFT's own numbers", () => {
+  // scripts/golden/adapter.py; the adapter reaches every linear layer, q and k among them, which GGUF has in an order
+  // of their own.
+  it.each(["reference", "cpu"] as const)("are ours, on the device %s", async (on) => {
+    const golden = join(import.meta.dirname, "golden");
+    const file = join(golden, "random-llama.gguf");
+    const header = await readHeader(file);
+    const numbers = (key: string): number[] =>
+      (header.metadata.get(`inhouse.golden.${key}`)!.value as MetadataArray).toArray().map(Number);
+    const [tokens, logits, adapted] = [numbers("tokens"), numbers("logits"), numbers("adapted")];
+    const random = await loadModel(file, { device: on });
+    const adapter = await random.loadAdapter(join(golden, "random-llama-lora"));
+    expect(adapter).toMatchObject({ name: "random-llama-lora", rank: 6 });
+    const vocabulary = random.info.vocabularySize;
+    for (const [expected, choice] of [
+      [logits, undefined],
+      [adapted, adapter],
+    ] as const) {
+      const given: number[] = [];
+      await random.evaluate(tokens, { adapter: choice, onRows: ({ rows }) => void given.push(...rows) });
+      const logprobs = expected.map((logit, at) => {
+        const row = expected.slice(at - (at % vocabulary), at - (at % vocabulary) + vocabulary);
+        return logit - Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0));
+      });
+      // The cache of the CPU's rounds to half precision, the matrices of the model are in it.
+      expect(error(given, logprobs)).toBeLessThan(on === "reference" ? 1e-5 : 1e-3);
+    }
+    expect(error(adapted, logits)).toBeGreaterThan(0.1);
+    await random.dispose();
   });
 });
 
@@ -539,6 +579,22 @@ const badFiles: [what: string, file: () => string, message: RegExp, code?: Inhou
     /layer 1; expected one of the model's 1/,
   ],
   ["embeddings", () => peft({}, rename("base_model.model.model.embed_tokens.lora_embedding_A")), /no place/],
+  [
+    "a copy of a layer without a pair",
+    () => peft({}, rename(q.replace("self_attn.q_proj.lora_A", "mlp.x_proj.base_layer"))),
+    /no place/,
+  ],
+  [
+    "a copy of another shape",
+    () =>
+      peft(
+        {},
+        tensors((all) => {
+          all[q.replace("lora_A", "base_layer")] = { dtype: "F32", shape: [1, 1], data: new Uint8Array(4) };
+        }),
+      ),
+    /base_layer.* has no place/,
+  ],
   ["whole weights", () => peft({}, rename("base_model.model.lm_head.weight")), /no place/],
   ["magnitudes", () => peft({}, rename(q.replace("lora_A.weight", "lora_magnitude_vector"))), /no place/],
   [
