@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { type Contents, ggufBytes, type Tensor, tinyModel } from "./gguf-writer.js";
+import { type Contents, ggufBytes, type Tensor, tinyModel } from "./gguf-writer.ts";
 
 const headDim = 16;
 const layer = "model.layers.0.";
