@@ -76,7 +76,7 @@ export async function readPeft(
 
 interface File {
   bytes: number;
-  read(from: number, count: number): Promise<Buffer>;
+  read: (from: number, count: number) => Promise<Buffer>;
 }
 
 /** Runs `use` over a regular file. Throws ERR_INHOUSE_FILE_NOT_FOUND and _FILE_READ. */

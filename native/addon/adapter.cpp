@@ -90,10 +90,10 @@ Napi::Value AdapterObject::load(Napi::Env env, std::shared_ptr<const Model> mode
         LoadControl control;
         control.cancelled = &state->cancelled;
         control.check();
-        state->adapter = Adapter::load(model,
-                                       gguf ? gguf_adapter(GgufFile::open(path), *model)
-                                            : safetensors_adapter(path, file_bytes, pairs),
-                                       control);
+        state->adapter = Adapter::load(
+            model,
+            gguf ? gguf_adapter(GgufFile::open(path), *model) : safetensors_adapter(path, file_bytes, pairs),
+            control);
       },
       [state](Napi::Env later) -> Napi::Value {
         const Napi::Object object = Environment::of(later).adapter_class.New({});
@@ -110,8 +110,8 @@ Napi::Value AdapterObject::load(Napi::Env env, std::shared_ptr<const Model> mode
 
 std::shared_ptr<const Adapter> AdapterObject::of(Napi::Value value) {
   const Napi::Env env = value.Env();
-  const bool ours = value.IsObject() && value.As<Napi::Object>().InstanceOf(
-                                            Environment::of(env).adapter_class.Value());
+  const bool ours =
+      value.IsObject() && value.As<Napi::Object>().InstanceOf(Environment::of(env).adapter_class.Value());
   if (!ours) throw Error(Code::invalid_argument, "the adapter must be one that loadAdapter gave");
   const auto& adapter = Unwrap(value.As<Napi::Object>())->adapter_;
   if (!adapter) throw Error(Code::disposed, "the adapter was disposed of");
