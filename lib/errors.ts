@@ -23,6 +23,7 @@ export const errorCodes = [
   "CONTEXT_OVERFLOW",
   "TOKEN_OUT_OF_RANGE",
   "QUEUE_FULL",
+  "TIMEOUT",
   "NUMERIC",
   "DISPOSED",
   "ABORTED",

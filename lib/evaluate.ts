@@ -7,6 +7,7 @@ import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
 import type { NativeEvent } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
+import { nativeOrder, orderRules } from "./request.js";
 import type { Receiver } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
@@ -15,6 +16,7 @@ import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 const pieceBytes = 2 << 20;
 
 const evaluateRules = {
+  ...orderRules,
   onRows: { kind: "function" },
   adapter: adapterRule,
   signal: { kind: "signal" },
@@ -95,8 +97,13 @@ class Evaluation extends AsyncResource implements Receiver {
       return;
     }
     try {
+      const spec = {
+        evaluate: true,
+        evaluateRows: onRows !== undefined,
+        logitsFrom: 0,
+        ...nativeOrder(this.options),
+      } as const;
       const adapter = use?.adapter.hold() ?? null;
-      const spec = { evaluate: true, evaluateRows: onRows !== undefined } as const;
       try {
         this.#request = this.host.engine.submit(ids, { ...spec, adapter, adapterScale: use?.scale ?? 1 });
       } finally {
@@ -165,7 +172,7 @@ class Evaluation extends AsyncResource implements Receiver {
     const { promptTokens = 0, completionTokens = 0, queueMs = 0, promptMs = 0 } = event.usage ?? {};
     this.resolve({
       logprobs: this.#logprobs,
-      usage: { promptTokens, completionTokens },
+      usage: { promptTokens, cachedTokens: 0, completionTokens },
       timings: { queueMs, promptMs, promptTokensPerSecond: perSecond(promptTokens, promptMs) },
     });
   }

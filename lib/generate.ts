@@ -6,8 +6,9 @@ import type { Delta, GenerationResult } from "./types.js";
 
 /**
  * A running generation. It starts at once; iterate over it (one reader, `textStream` counts as one), or await
- * `result()` or `text()`. One that is neither read nor kept is cancelled when it is collected. Its methods need not be
- * called on it.
+ * `result()` or `text()`. One whose reader falls far behind waits for it, unless somebody awaits its end; while it waits
+ * it does not keep the process alive. One that is neither read nor kept is cancelled when it is collected. Its methods
+ * need not be called on it.
  */
 export interface Generation extends AsyncIterable<Delta, void, undefined> {
   /** Settles when the generation ends: cancelled ones resolve too, aborted ones reject with `signal.reason`. */
@@ -47,7 +48,7 @@ class RunningGeneration implements Generation {
   }
 
   result(): Promise<GenerationResult> {
-    if (!this.#run.isOver) this.#run.awaited = this;
+    this.#run.awaitEnd(this);
     return this.#run.ended;
   }
 

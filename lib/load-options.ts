@@ -62,6 +62,9 @@ export const loadRules = {
   maxConcurrent: { kind: "integer", min: 1, max: 1024 },
   maxQueue: { kind: "integer", min: 0, max: 1_000_000 },
   maxBatchTokens: { kind: "integer", min: 1, max: 65_536 },
+  maxSlowdown: { kind: "number", min: 1, max: 1000 },
+  kvTokens: { kind: "integer", min: 32, max: 2 ** 31 - 1 },
+  kvMemory: { kind: "integer", min: 1, max: Number.MAX_SAFE_INTEGER },
   signal: { kind: "signal" },
   onProgress: { kind: "function" },
 } as const satisfies Rules & Record<keyof LoadOptions, unknown>;
@@ -129,6 +132,18 @@ export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
         `which is ${maxConcurrent}: a step has a token of each generation`,
     );
   }
+  const { contextLength, kvTokens, kvMemory } = options;
+  if (kvTokens !== undefined && kvMemory !== undefined) {
+    throw invalidArgument(
+      "loadModel: options 'kvTokens' and 'kvMemory' are both given; expected one of them",
+    );
+  }
+  if (kvTokens !== undefined && contextLength !== undefined && kvTokens < contextLength) {
+    throw invalidArgument(
+      `loadModel: option 'kvTokens' is ${kvTokens}; expected at least contextLength, which is ${contextLength}: ` +
+        "the cache has to hold one whole generation",
+    );
+  }
   const [k, v] = typeof kvType === "object" ? [kvType.k, kvType.v] : [kvType, kvType];
   return {
     path,
@@ -143,10 +158,13 @@ export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
       lockMemory: options.lockMemory ?? false,
     },
     engine: {
-      contextLength: options.contextLength ?? 0,
+      contextLength: contextLength ?? 0,
       maxConcurrent: maxConcurrent ?? Math.min(8, maxBatchTokens ?? 8),
       maxQueue: options.maxQueue ?? 256,
       maxBatchTokens: maxBatchTokens ?? Math.max(512, maxConcurrent ?? 0),
+      maxSlowdown: options.maxSlowdown ?? 2,
+      kvTokens: kvTokens ?? 0,
+      kvMemory: kvMemory ?? 0,
       kvTypeK: k ?? "",
       kvTypeV: v ?? "",
     },

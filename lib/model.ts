@@ -11,16 +11,19 @@ import { type Loaded, load } from "./load.js";
 import { resolveLoad } from "./load-options.js";
 import { quantizationOf, textOf } from "./metadata.js";
 import { invalidArgument, show } from "./options.js";
+import { lastTokens, lastTurns } from "./overflow.js";
 import {
   type ChatOptions,
   chatRules,
   type CompleteOptions,
   completeRules,
   type GenerateOptions,
+  type GenerateSpec,
   type RequestDefaults,
+  type ResolvedRequest,
   resolveRequest,
 } from "./request.js";
-import { Run, type RunHost, type RunInput } from "./run.js";
+import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
   Adapter,
@@ -30,6 +33,7 @@ import type {
   EvaluateResult,
   LoadOptions,
   ModelInfo,
+  ModelStats,
 } from "./types.js";
 
 /** A loaded model, made by `loadModel`. Many generations can run on it at once. Its methods need not be called on it. */
@@ -44,6 +48,7 @@ export interface Model extends AsyncDisposable {
    * Throws ERR_INHOUSE_INVALID_ARGUMENT, _TEMPLATE_MISSING, _TEMPLATE_INVALID, _TEMPLATE_LIMIT and _DISPOSED at the
    * call; the generation rejects with _CONTEXT_OVERFLOW, _QUEUE_FULL, _NUMERIC and the like.
    */
+  chat(this: void, messages: readonly ChatMessage[], options: ChatOptions & { n: number }): Generation[];
   chat(this: void, messages: readonly ChatMessage[], options?: ChatOptions): Generation;
   /**
    * Continues a text, or a list of token ids, without a template.
@@ -51,6 +56,11 @@ export interface Model extends AsyncDisposable {
    * Throws ERR_INHOUSE_INVALID_ARGUMENT and _DISPOSED at the call; the generation rejects with _TOKEN_OUT_OF_RANGE
    * and as in `chat`.
    */
+  complete(
+    this: void,
+    prompt: string | ArrayLike<number>,
+    options: CompleteOptions & { n: number },
+  ): Generation[];
   complete(this: void, prompt: string | ArrayLike<number>, options?: CompleteOptions): Generation;
   /**
    * Log-probabilities of a list of at least one and at most `info.contextLength` token ids, as they are (nothing is
@@ -68,6 +78,12 @@ export interface Model extends AsyncDisposable {
    * _DISPOSED, or `signal.reason`.
    */
   loadAdapter(this: void, file: string | URL, options?: AdapterOptions): Promise<Adapter>;
+  /**
+   * What the engine does now and has done since the model was loaded. Cheap; may be called at any time.
+   *
+   * Throws ERR_INHOUSE_DISPOSED.
+   */
+  stats(this: void): ModelStats;
   /** Cancels what runs, waits for it and frees the model. May be called again, with the same result. */
   dispose(this: void): Promise<void>;
 }
@@ -82,6 +98,12 @@ export async function loadModel(file: string | URL, options: LoadOptions = {}): 
   const resolved = resolveLoad(file, options);
   return new LoadedModel(await load(resolved, site));
 }
+
+/** Tokens of a block of the key/value cache. */
+const blockTokens = 32;
+
+/** Tokens of a list that is shortened to fit, at most. */
+const longestPrompt = 1 << 24;
 
 /** Templates given with calls that a model keeps. */
 const keptTemplates = 8;
@@ -147,23 +169,33 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
-    bindMethods(this, "chat", "complete", "evaluate", "loadAdapter", "dispose");
+    bindMethods(this, "chat", "complete", "evaluate", "loadAdapter", "stats", "dispose");
   }
 
-  chat(messages: readonly ChatMessage[], given: ChatOptions = {}): Generation {
+  chat(messages: readonly ChatMessage[], given: ChatOptions & { n: number }): Generation[];
+  chat(messages: readonly ChatMessage[], given?: ChatOptions): Generation;
+  chat(messages: readonly ChatMessage[], given: ChatOptions = {}): Generation | Generation[] {
     const site = new CallSite(LoadedModel.prototype, "chat");
     this.#check("chat");
-    const { options, ...resolved } = resolveRequest("chat", given, chatRules, this.#core);
-    const prompt = unlessTooLong(() => this.#conversation(messages, options));
-    return this.#generate({ ...resolved, site, signal: options.signal, prompt });
+    const resolved = resolveRequest("chat", given, chatRules, this.#core);
+    return this.#generate(
+      site,
+      resolved,
+      unlessTooLong(() => this.#conversation(messages, resolved.options)),
+    );
   }
 
-  complete(prompt: string | ArrayLike<number>, given: CompleteOptions = {}): Generation {
+  complete(prompt: string | ArrayLike<number>, given: CompleteOptions & { n: number }): Generation[];
+  complete(prompt: string | ArrayLike<number>, given?: CompleteOptions): Generation;
+  complete(prompt: string | ArrayLike<number>, given: CompleteOptions = {}): Generation | Generation[] {
     const site = new CallSite(LoadedModel.prototype, "complete");
     this.#check("complete");
-    const { options, ...resolved } = resolveRequest("complete", given, completeRules, this.#core);
-    const encoded = unlessTooLong(() => this.#prompt(prompt, options));
-    return this.#generate({ ...resolved, site, signal: options.signal, prompt: encoded });
+    const resolved = resolveRequest("complete", given, completeRules, this.#core);
+    return this.#generate(
+      site,
+      resolved,
+      unlessTooLong(() => this.#prompt(prompt, resolved.options)),
+    );
   }
 
   async evaluate(tokens: ArrayLike<number>, options: EvaluateOptions = {}): Promise<EvaluateResult> {
@@ -182,6 +214,20 @@ class LoadedModel implements Model {
     return this.#core.adapters.load(file, options, site);
   }
 
+  stats(): ModelStats {
+    this.#check("stats");
+    const { rows, kvBlocks, kvHeld, kvIdle, step, firstToken, betweenTokens, ...counts } =
+      this.#core.engine.stats();
+    return {
+      ...counts,
+      stepTokens: rows,
+      kv: { tokens: kvBlocks * blockTokens, held: kvHeld * blockTokens, kept: kvIdle * blockTokens },
+      stepMs: step,
+      timeToFirstTokenMs: firstToken,
+      timeBetweenTokensMs: betweenTokens,
+    };
+  }
+
   dispose(): Promise<void> {
     this.#disposed ??= this.#core.end();
     return this.#disposed;
@@ -197,26 +243,57 @@ class LoadedModel implements Model {
     }
   }
 
-  #generate(input: RunInput): Generation {
-    return makeGeneration(new Run(this.#core, input));
+  #generate(
+    site: CallSite,
+    { options, spec, seed, adapter }: ResolvedRequest<GenerateOptions>,
+    prompt: RunInput["prompt"],
+  ): Generation | Generation[] {
+    const { signal, logitsProcessor, n } = options;
+    const start = (own: GenerateSpec, ownSeed: number, ownPrompt: RunInput["prompt"]): Generation =>
+      makeGeneration(
+        new Run(this.#core, {
+          site,
+          spec: own,
+          seed: ownSeed,
+          adapter,
+          signal,
+          prompt: ownPrompt,
+          logitsProcessor,
+        }),
+      );
+    if (n === undefined) return start(spec, seed, prompt);
+    // One prompt for all: encoded once, and not while any of them still wants it ended.
+    const never = new AbortController().signal;
+    let encoded: Prompt | Promise<Prompt> | undefined;
+    const shared = (): Prompt | Promise<Prompt> => (encoded ??= prompt(never));
+    return Array.from({ length: n }, (_, i) => {
+      const own = (seed + i) % 2 ** 53;
+      return start({ ...spec, sampling: { ...spec.sampling, seed: BigInt(own) } }, own, shared);
+    });
   }
 
   #conversation(messages: unknown, options: ChatOptions): RunInput["prompt"] {
-    const { templateVariables: variables, tools, addGenerationPrompt } = options;
+    const { templateVariables: variables, tools, addGenerationPrompt, overflow, maxTokens } = options;
     const template = this.#templateFor(options.template);
-    const { text, own } = template.render(messages, {
-      variables,
-      tools,
-      addGenerationPrompt,
-      mostMessages: Math.max(this.info.contextLength, manyMessages),
-    });
-    if (text === "" && !this.#beginsWithBos()) {
-      throw new InhouseError(
-        "ERR_INHOUSE_TEMPLATE_INVALID",
-        `${template.name} renders this conversation to nothing; expected a prompt`,
-      );
-    }
-    return this.#encoder(text, { special: own, addEos: false });
+    const encoder = (some: unknown): TokensOf => {
+      const { text, own } = template.render(some, {
+        variables,
+        tools,
+        addGenerationPrompt,
+        mostMessages: Math.max(this.info.contextLength, manyMessages),
+      });
+      if (text === "" && !this.#beginsWithBos()) {
+        throw new InhouseError(
+          "ERR_INHOUSE_TEMPLATE_INVALID",
+          `${template.name} renders this conversation to nothing; expected a prompt`,
+        );
+      }
+      return this.#encoder(text, { special: own, addEos: false });
+    };
+    if (overflow !== "shift") return promptOf(encoder(messages));
+    encoder(messages); // what is wrong with them is wrong at the call
+    const list = [...(messages as ChatMessage[])];
+    return (signal) => lastTurns(list, (some) => encoder(some)(signal), this.info.contextLength, maxTokens);
   }
 
   #beginsWithBos(asked: boolean = this.tokenizer.addBos): boolean {
@@ -224,30 +301,36 @@ class LoadedModel implements Model {
   }
 
   #prompt(prompt: unknown, options: CompleteOptions & GenerateOptions): RunInput["prompt"] {
+    const { contextLength } = this.info;
+    const shifts = options.overflow === "shift";
+    const shorten = (tokens: Int32Array, keep: number): Prompt =>
+      shifts ? lastTokens(tokens, keep, contextLength, options.maxTokens) : { tokens };
     if (typeof prompt !== "string") {
       if (typeof prompt !== "object" || prompt === null) {
         throw invalidArgument(
           `complete: the prompt is ${show(prompt)}; expected a text or a list of token ids`,
         );
       }
-      const ids = tokenIds("complete", prompt, this.info.contextLength);
-      return () => ids;
+      const ids = tokenIds("complete", prompt, shifts ? longestPrompt : contextLength);
+      return () => shorten(ids, ids[0] === this.tokenizer.bosTokenId ? 1 : 0);
     }
     const { addSpecialTokens, parseSpecialTokens } = options;
-    if (prompt === "" && !this.#beginsWithBos(addSpecialTokens)) {
+    const beginsWithBos = this.#beginsWithBos(addSpecialTokens);
+    if (prompt === "" && !beginsWithBos) {
       throw invalidArgument(
         `complete: the prompt is ${show(prompt)}; expected a text that is not empty where no BOS begins it`,
       );
     }
-    return this.#encoder(prompt, {
+    const encode = this.#encoder(prompt, {
       special: parseSpecialTokens ?? false,
       addEos: false,
       ...(addSpecialTokens === undefined ? {} : { addBos: addSpecialTokens }),
     });
+    return promptOf(encode, (tokens) => shorten(tokens, beginsWithBos ? 1 : 0));
   }
 
   /** Short texts are encoded at once, so that their generation is on its way when the call returns. */
-  #encoder(text: string, options: EncodeOptions): RunInput["prompt"] {
+  #encoder(text: string, options: EncodeOptions): TokensOf {
     if (text.length <= 4096) return () => this.tokenizer.encode(text, options);
     return (signal) => this.tokenizer.encodeAsync(text, { ...options, signal });
   }
@@ -272,6 +355,19 @@ class LoadedModel implements Model {
   }
 }
 
+/** Encodes a text until the signal is aborted. */
+type TokensOf = (signal: AbortSignal) => Int32Array | Promise<Int32Array>;
+
+function promptOf(
+  encode: TokensOf,
+  make: (tokens: Int32Array) => Prompt = (tokens) => ({ tokens }),
+): RunInput["prompt"] {
+  return (signal) => {
+    const tokens = encode(signal);
+    return tokens instanceof Promise ? tokens.then(make) : make(tokens);
+  };
+}
+
 /** A prompt that is too long for the context is the generation's failure, not the call's. */
 function unlessTooLong(prompt: () => RunInput["prompt"]): RunInput["prompt"] {
   try {
@@ -289,7 +385,7 @@ function tokenText(tokenizer: Tokenizer, id: number | undefined): string | undef
 }
 
 function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean): ModelInfo {
-  const { contextLength, maxConcurrent, maxQueue, maxBatchTokens, ...kv } = engine.describe();
+  const { contextLength, maxConcurrent, maxQueue, maxBatchTokens, kvTokens, ...kv } = engine.describe();
   const { architecture, parameters, trainedContextLength, vocabularySize, layers } = described;
   const info: ModelInfo = {
     path: header.path,
@@ -310,6 +406,7 @@ function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean)
     maxConcurrent,
     maxQueue,
     maxBatchTokens,
+    kvTokens,
     memory: { weights: described.weightBytes, kv: kv.kvBytes, activations: kv.activationBytes },
   };
   Object.freeze(info.kvType);

@@ -106,6 +106,10 @@ export interface NativeEngineOptions {
   maxConcurrent: number;
   maxQueue: number;
   maxBatchTokens: number;
+  maxSlowdown: number;
+  /** 0: automatic; at most one of the two is given. */
+  kvTokens: number;
+  kvMemory: number;
   /** Empty: the device's choice. */
   kvTypeK: string;
   kvTypeV: string;
@@ -179,24 +183,83 @@ export interface NativeAdapterUse {
   adapterScale: number;
 }
 
-export type NativeSpec =
-  | { evaluate: true; evaluateRows: boolean }
-  | {
-      evaluate: false;
-      evaluateRows: false;
-      sampling: NativeSampling;
-      /** -1: until the context is full. */
-      maxTokens: number;
-      stop: string[];
-      stopTokens: Int32Array;
-      /** -1: none. */
-      topLogprobs: number;
-    };
+/** How a request stands among others. */
+export interface NativeOrder {
+  priority: number;
+  /** Milliseconds; 0: none. */
+  queueTimeoutMs: number;
+  timeoutMs: number;
+  cacheScope: string;
+  sharePrefix: boolean;
+}
+
+export interface NativeEvaluation extends NativeOrder {
+  evaluate: true;
+  evaluateRows: boolean;
+  /** The first token whose logits are wanted. */
+  logitsFrom: number;
+}
+
+export interface NativeGeneration extends NativeOrder {
+  evaluate: false;
+  evaluateRows: false;
+  logitsFrom: 0;
+  sampling: NativeSampling;
+  /** -1: until the context is full. */
+  maxTokens: number;
+  minTokens: number;
+  forcedTokens: Int32Array;
+  stop: string[];
+  stopTokens: Int32Array;
+  promptLogprobs: boolean;
+  /** Wait for `provide` before each draw. */
+  processLogits: boolean;
+  /** Tokens that stay where the context is full and the oldest ones are dropped; -1: the answer ends there. */
+  shiftKeep: number;
+  /** -1: none. */
+  topLogprobs: number;
+}
+
+export type NativeSpec = NativeEvaluation | NativeGeneration;
+
+/** Counts of durations in milliseconds: counts[i] of those below bounds[i] and not below bounds[i - 1]. */
+export interface NativeHistogram {
+  count: number;
+  sum: number;
+  bounds: number[];
+  counts: number[];
+}
+
+export interface NativeStats {
+  running: number;
+  waiting: number;
+  paused: number;
+  requests: number;
+  finished: number;
+  cancelled: number;
+  failed: number;
+  refused: number;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  setAside: number;
+  steps: number;
+  rows: number;
+  /** Of 32 tokens. */
+  kvBlocks: number;
+  kvHeld: number;
+  kvIdle: number;
+  step: NativeHistogram;
+  firstToken: NativeHistogram;
+  betweenTokens: NativeHistogram;
+}
 
 export interface NativeUsage {
   promptTokens: number;
-  /** Fewer than `promptTokens` where the request ended before. */
+  cachedTokens: number;
+  /** The others; fewer where the request ended before. */
   computedPromptTokens: number;
+  droppedTokens: number;
   completionTokens: number;
   queueMs: number;
   promptMs: number;
@@ -227,6 +290,7 @@ export interface NativeEngine {
     maxConcurrent: number;
     maxQueue: number;
     maxBatchTokens: number;
+    kvTokens: number;
     kvTypeK: KvType;
     kvTypeV: KvType;
     kvBytes: number;
@@ -235,6 +299,12 @@ export interface NativeEngine {
   submit(prompt: Int32Array, spec: NativeSpec & NativeAdapterUse): number;
   cancel(request: number): void;
   acknowledge(request: number): void;
+  /** The logits to draw from, after an event with one row. */
+  provide(request: number, logits: Float32Array): void;
+  /** A paused request computes nothing and does not keep the event loop alive. */
+  pause(request: number): void;
+  resume(request: number): void;
+  stats(): NativeStats;
   rows(request: number, from: number, count: number): Float32Array;
   /** Returns a function that cancels the load. */
   loadAdapter(

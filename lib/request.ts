@@ -1,6 +1,6 @@
 // The options of one generation: their table, and their translation for the native core.
 import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
-import type { NativeSampling, NativeSpec } from "./native.js";
+import type { NativeGeneration, NativeOrder, NativeSampling } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import {
   resolveSampling,
@@ -9,7 +9,7 @@ import {
   type SamplingOptions,
   samplingRules,
 } from "./sampling.js";
-import type { PromptOptions, RequestOptions, TemplateOptions } from "./types.js";
+import type { OrderOptions, PromptOptions, RequestOptions, TemplateOptions } from "./types.js";
 
 /** Settings of one generation. */
 export type GenerateOptions = RequestOptions & SamplingOptions;
@@ -64,8 +64,39 @@ function logprobsProblem(value: unknown): string | undefined {
   return fits ? undefined : `true, false or a whole number from 0 to ${maxAlternatives}`;
 }
 
+const maxTimeoutMs = 1e9;
+
+export const orderRules = {
+  priority: { kind: "integer", min: -1_000_000, max: 1_000_000 },
+  queueTimeoutMs: { kind: "number", min: 0, max: maxTimeoutMs },
+  timeoutMs: { kind: "number", min: 0, max: maxTimeoutMs },
+  cacheScope: { kind: "string" },
+  cachePrompt: { kind: "boolean" },
+} as const satisfies Rules & Record<keyof OrderOptions, unknown>;
+
+/** The options as the engine takes them. A time of 0 is over at once, where 0 means none to the engine. */
+export function nativeOrder(options: OrderOptions): NativeOrder {
+  const milliseconds = (value: number | undefined): number =>
+    value === undefined ? 0 : Math.max(value, 1e-3);
+  return {
+    priority: options.priority ?? 0,
+    queueTimeoutMs: milliseconds(options.queueTimeoutMs),
+    timeoutMs: milliseconds(options.timeoutMs),
+    cacheScope: options.cacheScope ?? "",
+    sharePrefix: options.cachePrompt ?? true,
+  };
+}
+
 const requestRules = {
+  ...orderRules,
   maxTokens: { kind: "integer", min: 0, max: maxInt },
+  minTokens: { kind: "integer", min: 0, max: maxInt },
+  bannedTokens: { kind: "other", read: toArray, problem: tokensProblem },
+  forcedTokens: { kind: "other", read: toArray, problem: tokensProblem },
+  logitsProcessor: { kind: "function" },
+  promptLogprobs: { kind: "boolean" },
+  overflow: { kind: "choice", values: ["error", "shift"] },
+  n: { kind: "integer", min: 1, max: 1024 },
   stop: { kind: "other", problem: stopProblem },
   stopTokens: { kind: "other", read: toArray, problem: tokensProblem },
   ignoreStopTokens: { kind: "boolean" },
@@ -98,7 +129,7 @@ export const chatRules = {
   addGenerationPrompt: { kind: "boolean" },
 } as const satisfies Rules & Record<keyof TemplateOptions, unknown>;
 
-export type GenerateSpec = Extract<NativeSpec, { evaluate: false }>;
+export type GenerateSpec = NativeGeneration;
 
 /** What a model brings to every request. */
 export interface RequestDefaults {
@@ -111,19 +142,35 @@ export interface RequestDefaults {
   encode(text: string): Int32Array;
 }
 
+/** A request whose options have been read. */
+export interface ResolvedRequest<Options> {
+  options: Options;
+  spec: GenerateSpec;
+  seed: number;
+  adapter: AdapterUse | undefined;
+}
+
 /** Reads and checks all options of `call`; `options` are what was read. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
 export function resolveRequest<Options extends GenerateOptions>(
   call: string,
   given: Options,
   rules: Rules,
   defaults: RequestDefaults,
-): { options: Options; spec: GenerateSpec; seed: number; adapter: AdapterUse | undefined } {
+): ResolvedRequest<Options> {
   const options = readOptions(call, given, rules, samplingAliases);
   const sampling = resolveSampling(options, defaults.sampling);
   const { stop = [], logprobs = false } = options;
-  const stopTokens = (options.stopTokens ?? []) as readonly number[]; // by `toArray`
+  const [stopTokens, bannedTokens, forcedTokens] = [
+    options.stopTokens,
+    options.bannedTokens,
+    options.forcedTokens,
+  ].map((ids) => (ids ?? []) as readonly number[]) as [
+    readonly number[],
+    readonly number[],
+    readonly number[],
+  ]; // by `toArray`
   const biased = sampling.logitBias.map(([token]) => token);
-  for (const [name, ids] of Object.entries({ stopTokens, logitBias: biased })) {
+  for (const [name, ids] of Object.entries({ stopTokens, bannedTokens, forcedTokens, logitBias: biased })) {
     const outside = ids.find((id) => id >= defaults.vocabularySize);
     if (outside === undefined) continue;
     throw invalidArgument(
@@ -138,8 +185,15 @@ export function resolveRequest<Options extends GenerateOptions>(
     spec: {
       evaluate: false,
       evaluateRows: false,
-      sampling: nativeSampling(sampling, defaults),
+      logitsFrom: 0,
+      ...nativeOrder(options),
+      sampling: nativeSampling(sampling, bannedTokens, defaults),
       maxTokens: options.maxTokens ?? -1,
+      minTokens: options.minTokens ?? 0,
+      forcedTokens: Int32Array.from(forcedTokens),
+      promptLogprobs: options.promptLogprobs ?? false,
+      processLogits: options.logitsProcessor !== undefined,
+      shiftKeep: -1,
       stop: typeof stop === "string" ? [stop] : [...stop],
       stopTokens: Int32Array.from([...fromFile, ...stopTokens]),
       topLogprobs: logprobs === false ? -1 : logprobs === true ? 0 : logprobs,
@@ -147,8 +201,13 @@ export function resolveRequest<Options extends GenerateOptions>(
   };
 }
 
-function nativeSampling(sampling: ResolvedSampling, defaults: RequestDefaults): NativeSampling {
-  const { seed, logitBias, ...others } = sampling;
+function nativeSampling(
+  sampling: ResolvedSampling,
+  banned: readonly number[],
+  defaults: RequestDefaults,
+): NativeSampling {
+  const { seed, ...others } = sampling;
+  const logitBias = [...sampling.logitBias, ...banned.map((token) => [token, -Infinity] as const)];
   const dryBreakers = sampling.dryMultiplier === 0 ? [] : sampling.dryBreakers;
   return {
     ...others,

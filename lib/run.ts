@@ -6,10 +6,18 @@ import { onAbort } from "./abort.js";
 import type { AdapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import type { NativeAdapter, NativeEngine, NativeEvent, NativeUsage } from "./native.js";
+import { invalidArgument, show } from "./options.js";
 import type { GenerateSpec } from "./request.js";
 import type { Receiver, Requests } from "./requests.js";
 import { Utf8Stream } from "./tokenizer/tokenizer.js";
-import type { Delta, FinishReason, GenerationResult, SampledLogprob, Timings } from "./types.js";
+import type {
+  Delta,
+  FinishReason,
+  GenerationResult,
+  LogitsProcessor,
+  SampledLogprob,
+  Timings,
+} from "./types.js";
 
 /** What a run needs of its model; holding it keeps the model alive. */
 export interface RunHost {
@@ -28,19 +36,35 @@ interface Reader {
   through: unknown;
 }
 
+/** A prompt's token ids, and what became of those that did not fit. */
+export interface Prompt {
+  tokens: Int32Array;
+  /** Tokens that stay where the context is full and the oldest ones are dropped; without, the answer ends there. */
+  keep?: number;
+  /** Dropped already. */
+  dropped?: { messages: number; tokens: number };
+}
+
 export interface RunInput {
   site: CallSite;
   spec: GenerateSpec;
   seed: number;
   adapter: AdapterUse | undefined;
   signal: AbortSignal | undefined;
-  /** The prompt's token ids; may encode in slices until the signal given to it is aborted. */
-  prompt: (signal: AbortSignal) => Int32Array | Promise<Int32Array>;
+  /** May encode in slices until the signal given to it is aborted. */
+  prompt: (signal: AbortSignal) => Prompt | Promise<Prompt>;
+  logitsProcessor: LogitsProcessor | undefined;
 }
+
+/** Deltas that nobody has read, at which a run that nobody waits for is paused, and at which it goes on. */
+const mostUnread = 256;
+const fewUnread = 64;
 
 const noUsage: NativeUsage = {
   promptTokens: 0,
+  cachedTokens: 0,
   computedPromptTokens: 0,
+  droppedTokens: 0,
   completionTokens: 0,
   queueMs: 0,
   promptMs: 0,
@@ -56,7 +80,7 @@ export class Run extends AsyncResource implements Receiver {
   /** Settles with the run's end; never an unhandled rejection. */
   readonly ended: Promise<GenerationResult>;
   /** What somebody awaits the end through, for the same reason as a reader's. */
-  awaited: unknown;
+  #awaited: unknown;
 
   readonly #host: RunHost;
   readonly #site: CallSite;
@@ -65,7 +89,8 @@ export class Run extends AsyncResource implements Receiver {
   #request: number | undefined;
   /** Until the engine has it: the adapter may be disposed of while a long prompt is encoded. */
   #adapter: NativeAdapter | null;
-  #prompt: Int32Array = new Int32Array();
+  #prompt: Prompt = { tokens: new Int32Array() };
+  #paused = false;
   #over = false;
   #closed = false;
   #failure: { reason: unknown } | undefined;
@@ -77,6 +102,7 @@ export class Run extends AsyncResource implements Receiver {
   #text = "";
   readonly #tokens: number[] = [];
   readonly #logprobs: SampledLogprob[] = [];
+  readonly #promptLogprobs: number[] = [];
   #unsent: { tokens: number[]; logprobs: SampledLogprob[] } = { tokens: [], logprobs: [] };
   readonly #deltas: Delta[] = [];
   readonly #readers: Reader[] = [];
@@ -113,10 +139,18 @@ export class Run extends AsyncResource implements Receiver {
     return this.#over;
   }
 
+  /** Somebody awaits the end, through this object: the run does not wait for readers any more. */
+  awaitEnd(through: unknown): void {
+    if (this.#over) return;
+    this.#awaited = through;
+    this.#resume();
+  }
+
   /** The next delta; `done` at the end. */
   next(through: unknown): Promise<IteratorResult<Delta, void>> {
     return new Promise((resolve, reject) => {
       const delta = this.#deltas.shift();
+      if (this.#deltas.length <= fewUnread) this.#resume();
       if (delta) resolve({ done: false, value: delta });
       // A signal's reason may be anything.
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
@@ -156,14 +190,18 @@ export class Run extends AsyncResource implements Receiver {
     }
   }
 
-  #submit(prompt: Int32Array): void {
+  #submit(prompt: Prompt): void {
     if (this.#over) return;
     this.#prompt = prompt;
     this.#submitted = performance.now();
     try {
       const { spec, adapter } = this.#input;
       const use = { adapter: this.#adapter, adapterScale: adapter?.scale ?? 1 };
-      this.#request = this.#host.engine.submit(prompt, { ...spec, ...use });
+      this.#request = this.#host.engine.submit(prompt.tokens, {
+        ...spec,
+        ...use,
+        shiftKeep: prompt.keep ?? -1,
+      });
       this.#host.requests.add(this.#request, this);
     } catch (error) {
       this.#fail(this.#site.translate(error));
@@ -178,8 +216,24 @@ export class Run extends AsyncResource implements Receiver {
   }
 
   #cancelRequest(): void {
+    this.#order((engine, request) => engine.cancel(request));
+  }
+
+  #pause(): void {
+    if (this.#paused || this.#over || this.#awaited !== undefined) return;
+    this.#paused = true;
+    this.#order((engine, request) => engine.pause(request));
+  }
+
+  #resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#order((engine, request) => engine.resume(request));
+  }
+
+  #order(order: (engine: NativeEngine, request: number) => void): void {
     try {
-      if (this.#request !== undefined) this.#host.engine.cancel(this.#request);
+      if (this.#request !== undefined) order(this.#host.engine, this.#request);
     } catch {
       // The engine has ended; `lost` follows.
     }
@@ -198,8 +252,29 @@ export class Run extends AsyncResource implements Receiver {
     });
   }
 
+  /** Lets the caller change the logits of the next token. */
+  async #process(): Promise<void> {
+    try {
+      const [engine, request] = [this.#host.engine, this.#request!];
+      const logits = engine.rows(request, 0, 1);
+      const changed: unknown = (await this.#input.logitsProcessor!(logits, this.#tokens)) ?? logits;
+      if (this.#over) return;
+      if (!(changed instanceof Float32Array) || changed.length !== logits.length) {
+        throw invalidArgument(
+          `logitsProcessor: it returned ${show(changed)}; expected nothing or a Float32Array of ${logits.length} logits`,
+        );
+      }
+      this.#order(() => engine.provide(request, changed));
+    } catch (error) {
+      this.#cancelRequest();
+      this.#fail(error);
+    }
+  }
+
   #take(event: NativeEvent): void {
-    const { tokens = [], logprobs = [], finish } = event;
+    const { tokens = [], logprobs = [], tokenLogprobs, finish } = event;
+    if (tokenLogprobs) this.#promptLogprobs.push(...tokenLogprobs);
+    if (event.rowCount) void this.#process();
     if (tokens.length > 0 && this.#tokens.length === 0) this.#firstToken = performance.now();
     for (const token of tokens) {
       this.#tokens.push(token);
@@ -236,7 +311,7 @@ export class Run extends AsyncResource implements Receiver {
     this.#unsent = { tokens: [], logprobs: [] };
     const reader = this.#readers.shift();
     if (reader) reader.resolve({ done: false, value: delta });
-    else if (!this.#closed) this.#deltas.push(delta);
+    else if (!this.#closed && this.#deltas.push(delta) >= mostUnread) this.#pause();
   }
 
   #end(finishReason: FinishReason, stopSequence: string | undefined, usage: NativeUsage): void {
@@ -246,14 +321,23 @@ export class Run extends AsyncResource implements Receiver {
     const result: GenerationResult = {
       text: this.#text,
       tokens: this.#tokens,
-      promptTokens: Array.from(this.#prompt),
+      promptTokens: Array.from(this.#prompt.tokens),
       finishReason,
-      usage: { promptTokens: this.#prompt.length, completionTokens: usage.completionTokens },
+      usage: {
+        promptTokens: this.#prompt.tokens.length,
+        cachedTokens: usage.cachedTokens,
+        completionTokens: usage.completionTokens,
+      },
       timings: this.#timings(usage),
       seed: this.#input.seed,
     };
     if (stopSequence !== undefined) result.stopSequence = stopSequence;
     if (this.#input.spec.topLogprobs >= 0) result.logprobs = this.#logprobs;
+    if (this.#input.spec.promptLogprobs) result.promptLogprobs = this.#promptLogprobs;
+    if (this.#prompt.keep !== undefined) {
+      const { messages = 0, tokens = 0 } = this.#prompt.dropped ?? {};
+      result.dropped = { messages, tokens: tokens + usage.droppedTokens };
+    }
     this.#settle.resolve(result);
   }
 
@@ -271,7 +355,7 @@ export class Run extends AsyncResource implements Receiver {
     this.#dropAdapter();
     this.#forgetSignal();
     this.#host.running.delete(this);
-    this.awaited = undefined;
+    this.#awaited = undefined;
   }
 
   #timings(usage: NativeUsage): Timings {

@@ -43,6 +43,18 @@ export interface LoadOptions {
   maxQueue?: number | undefined;
   /** Tokens in one step, 1 … 65,536, at least `maxConcurrent`. Default 512, or `maxConcurrent` if more. */
   maxBatchTokens?: number | undefined;
+  /**
+   * How many times longer a step may take for prompts beside generations that are writing, 1 … 1,000. Higher values
+   * favour prompts, lower ones the pace of what is being written. Default 2.
+   */
+  maxSlowdown?: number | undefined;
+  /**
+   * Tokens that the key/value cache holds for all generations together and for prefixes that are kept, 32 … 2^31 - 1, at
+   * least `contextLength`. Default: `maxConcurrent` contexts, or as many tokens as half of the free memory holds.
+   */
+  kvTokens?: number | undefined;
+  /** The same in bytes; one of the two. */
+  kvMemory?: number | undefined;
   /** Aborts the load, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
   /**
@@ -83,6 +95,8 @@ export interface ModelInfo {
   readonly maxConcurrent: number;
   readonly maxQueue: number;
   readonly maxBatchTokens: number;
+  /** Tokens that the key/value cache holds for all generations together. */
+  readonly kvTokens: number;
   readonly memory: {
     /** Held by weights; models of the same file in one process share it. */
     readonly weights: number;
@@ -126,10 +140,56 @@ export interface ChatMessage {
   [field: string]: unknown;
 }
 
+/** How a request stands among others of the same model. */
+export interface OrderOptions {
+  /** Higher ones go first, whole numbers from -1,000,000 to 1,000,000. Default 0. */
+  priority?: number | undefined;
+  /** Milliseconds it may wait for its first step; then ERR_INHOUSE_TIMEOUT. Default: none. */
+  queueTimeoutMs?: number | undefined;
+  /** Milliseconds until its end; then ERR_INHOUSE_TIMEOUT. Default: none. */
+  timeoutMs?: number | undefined;
+  /**
+   * Computed prefixes are shared among requests of the same scope alone, so that one tenant cannot find out another's
+   * prompts by timing. Default: the scope "".
+   */
+  cacheScope?: string | undefined;
+  /** false: share computed prefixes with no other request. Default true. */
+  cachePrompt?: boolean | undefined;
+}
+
+/** Changes the logits of the next token: in place, or by returning others. May return a promise. */
+export type LogitsProcessor = (
+  /** A copy, one logit per token. */
+  logits: Float32Array,
+  /** The tokens drawn so far; not to be changed. */
+  tokens: readonly number[],
+) => Float32Array | void | Promise<Float32Array | void>;
+
 /** Options of one generation besides its sampling settings (see lib/sampling.ts). */
-export interface RequestOptions {
+export interface RequestOptions extends OrderOptions {
   /** The most tokens to generate, 0 … 2^31 - 1 (0 only computes the prompt). Default: until the context is full. */
   maxTokens?: number | undefined;
+  /** Tokens before which no stop token is drawn. Default 0. */
+  minTokens?: number | undefined;
+  /** Token ids that are never drawn; the same as a `logitBias` of -Infinity. */
+  bannedTokens?: Iterable<number> | ArrayLike<number> | undefined;
+  /** Token ids that the answer begins with. */
+  forcedTokens?: Iterable<number> | ArrayLike<number> | undefined;
+  /**
+   * Called before each draw; this generation waits for what it returns, others go on. What it throws or rejects with
+   * ends the generation. `logprobs` then are those of the changed logits.
+   */
+  logitsProcessor?: LogitsProcessor | undefined;
+  /** Log-probabilities of the prompt's tokens, in the result (default false). The prompt is computed as a whole then. */
+  promptLogprobs?: boolean | undefined;
+  /**
+   * Where the context does not hold the prompt, or the answer fills it: `"error"` refuses the prompt and ends the answer
+   * (`finishReason: "length"`); `"shift"` drops the oldest turns, of a text the oldest tokens, keeps the system prompt
+   * and goes on; the result tells. Default `"error"`.
+   */
+  overflow?: "error" | "shift" | undefined;
+  /** As many generations of one prompt, 1 … 1,024, with the seeds `seed`, `seed + 1`, …; the call then gives a list. */
+  n?: number | undefined;
   /** Strings that end the text before them: at most 64, each of 1 to 1,024 bytes. */
   stop?: string | readonly string[] | undefined;
   /** Further token ids that end the text, besides the file's own. */
@@ -193,6 +253,8 @@ export type FinishReason = "stop" | "length" | "cancelled";
 export interface Usage {
   /** Of the whole prompt; 0 where the generation ended before its prompt was encoded. */
   promptTokens: number;
+  /** Of them, those that were computed before, for this or another request, and came from the cache. */
+  cachedTokens: number;
   /** Drawn, without a stop token at the end. */
   completionTokens: number;
 }
@@ -231,6 +293,48 @@ export interface GenerationResult {
   seed: number;
   /** One per token, where asked for. */
   logprobs?: SampledLogprob[];
+  /** Of the prompt's second token and on, where asked for. */
+  promptLogprobs?: number[];
+  /** With `overflow: "shift"`: what was dropped to make room, messages of the conversation and then tokens. */
+  dropped?: { messages: number; tokens: number };
+}
+
+/** Counts of durations, in milliseconds. `counts[i]` are those below `bounds[i]` and not below the bound before. */
+export interface Histogram {
+  count: number;
+  /** Of all durations. */
+  sum: number;
+  bounds: number[];
+  counts: number[];
+}
+
+/** What a model's engine does now and has done since it was loaded. */
+export interface ModelStats {
+  /** Requests that compute, that wait for a place, and that wait for their reader. */
+  running: number;
+  waiting: number;
+  paused: number;
+  /** Requests so far, and how they ended; `refused` ones found the queue full. */
+  requests: number;
+  finished: number;
+  cancelled: number;
+  failed: number;
+  refused: number;
+  /** Tokens of ended requests: of prompts computed and taken from the cache, and drawn. */
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  /** Times that a request gave up its place for another, to go on later. */
+  setAside: number;
+  /** Steps computed, and their tokens. */
+  steps: number;
+  stepTokens: number;
+  /** Tokens of the key/value cache: in all, of running requests, and of prefixes kept for requests to come. */
+  kv: { tokens: number; held: number; kept: number };
+  /** Of a step; from the call into the engine to the first token; between two tokens of a request. */
+  stepMs: Histogram;
+  timeToFirstTokenMs: Histogram;
+  timeBetweenTokensMs: Histogram;
 }
 
 /** Rows of log-probabilities, given to `onRows` in order. */
@@ -243,7 +347,7 @@ export interface EvaluateRows {
 }
 
 /** Options of `evaluate`. */
-export interface EvaluateOptions {
+export interface EvaluateOptions extends OrderOptions {
   /** Receives the log-probabilities of the whole vocabulary. The model waits until what it returns has settled. */
   onRows?: ((rows: EvaluateRows) => void | Promise<void>) | undefined;
   /** A LoRA adapter of this model. Default: none. */

@@ -161,6 +161,32 @@ describe("what adapters do", () => {
     two.dispose();
   });
 
+  it("share prefixes with requests of the same adapter at the same scale alone", async () => {
+    const wide = await loadModel(join(folder, "tiny.gguf"), { device, contextLength: 256 });
+    const other = await wide.loadAdapter(write(ggufAdapter(tinyPairs(99, 7), 8)));
+    const adapter = await wide.loadAdapter(write(ggufAdapter(pairs, 8)));
+    const prompt = Array.from({ length: 100 }, (_, i) => 3 + (i % 26));
+    const run = async (choice?: Adapter | { adapter: Adapter; scale: number }, cacheScope = "") => {
+      const options = { ...greedy, adapter: choice, cacheScope, logprobs: 2 };
+      const { usage, logprobs } = await wide.complete(prompt, options).result();
+      return { cached: usage.cachedTokens, logprobs };
+    };
+    const choices = [undefined, adapter, { adapter, scale: 0.5 }, other];
+    const first = [];
+    for (const choice of choices) first.push(await run(choice));
+    expect(first.map(({ cached }) => cached)).toEqual([0, 0, 0, 0]);
+    for (const [i, choice] of choices.entries()) {
+      const again = await run(choice);
+      expect(again.cached).toBeGreaterThanOrEqual(64);
+      expect(again.logprobs).toEqual(first[i].logprobs);
+      expect((await run(choice, "apart")).cached).toBe(0);
+    }
+    // Loaded anew, it is another: what the first one computed may be of another file.
+    adapter.dispose();
+    expect((await run(await wide.loadAdapter(write(ggufAdapter(pairs, 8))))).cached).toBe(0);
+    await wide.dispose();
+  });
+
   it("can be half precision", async () => {
     const half = (values: Uint8Array): Uint8Array => {
       const floats = new Float32Array(values.slice().buffer);

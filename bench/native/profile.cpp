@@ -180,8 +180,10 @@ int run(int argc, char** argv) {
   const std::unique_ptr<Model> model = Model::load(options, {});
   const HyperParameters& hyper = model->hyper();
 
-  KvCache cache(*model, kv, kv, streams, depth + rows, depth + rows);
-  std::vector<BlockTables> tables(size_t(streams), cache.open());
+  const int32_t room = streams * (depth + rows + kKvBlockTokens);
+  KvCache cache(*model, kv, kv, {room, streams, room});
+  std::vector<BlockTables> tables;
+  for (int32_t s = 0; s < streams; ++s) tables.push_back(cache.open(""));
   test::Random random(1);
   for (BlockTables& sequence : tables) {
     cache.extend(sequence, 0, depth + rows);

@@ -119,6 +119,9 @@ std::vector<uint32_t> uint32_elements(Napi::Value value, const char* name) {
 std::vector<uint8_t> uint8_elements(Napi::Value value, const char* name) {
   return elements<uint8_t>(value, name, napi_uint8_array, "a Uint8Array");
 }
+std::vector<float> float32_elements(Napi::Value value, const char* name) {
+  return elements<float>(value, name, napi_float32_array, "a Float32Array");
+}
 
 Napi::Value uint8_array(Napi::Env env, const void* bytes, size_t count) {
   return typed_array<uint8_t>(env, bytes, count);

@@ -29,6 +29,9 @@ std::vector<int32_t> int32_elements(Napi::Value value, const char* name);
 std::vector<uint32_t> uint32_elements(Napi::Value value, const char* name);
 std::vector<uint8_t> uint8_elements(Napi::Value value, const char* name);
 
+// The elements of a Float32Array.
+std::vector<float> float32_elements(Napi::Value value, const char* name);
+
 // Copies; memory of ours is never lent to JavaScript.
 Napi::Value uint8_array(Napi::Env env, const void* bytes, size_t count);
 Napi::Value uint32_array(Napi::Env env, const uint32_t* values, size_t count);

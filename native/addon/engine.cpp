@@ -69,6 +69,22 @@ SamplingParams read_sampling(Napi::Object object, Session& session) {
   return params;
 }
 
+// {count, sum, bounds, counts}
+Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
+  auto object = Napi::Object::New(env);
+  auto bounds = Napi::Array::New(env, Histogram::kBuckets),
+       counts = Napi::Array::New(env, Histogram::kBuckets);
+  for (int i = 0; i < Histogram::kBuckets; ++i) {
+    bounds[uint32_t(i)] = Napi::Number::New(env, Histogram::bound(i));
+    counts[uint32_t(i)] = Napi::Number::New(env, double(histogram.counts[size_t(i)]));
+  }
+  object.Set("count", Napi::Number::New(env, double(histogram.count)));
+  object.Set("sum", Napi::Number::New(env, histogram.sum));
+  object.Set("bounds", bounds);
+  object.Set("counts", counts);
+  return object;
+}
+
 RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   RequestSpec spec;
   spec.prompt = int32_elements(info[0], "prompt");
@@ -79,11 +95,22 @@ RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
     spec.adapter = AdapterObject::of(adapter);
     spec.adapter_scale = float(number_field(object, "adapterScale"));
   }
+  spec.priority = int32_t(integer_field(object, "priority", INT_MIN, INT_MAX));
+  spec.queue_timeout_ms = number_field(object, "queueTimeoutMs");
+  spec.timeout_ms = number_field(object, "timeoutMs");
+  spec.cache_scope = string_field(object, "cacheScope");
+  spec.share_prefix = bool_field(object, "sharePrefix");
+  spec.logits_from = int32_t(integer_field(object, "logitsFrom", 0, INT_MAX));
   if (spec.evaluate) return spec;
   spec.sampling = read_sampling(object.Get("sampling").As<Napi::Object>(), session);
   spec.max_tokens = int32_t(integer_field(object, "maxTokens", -1, INT_MAX));
   spec.stop = strings_field(object, "stop");
   spec.stop_tokens = int32_elements(object.Get("stopTokens"), "stopTokens");
+  spec.min_tokens = int32_t(integer_field(object, "minTokens", 0, INT_MAX));
+  spec.forced = int32_elements(object.Get("forcedTokens"), "forcedTokens");
+  spec.prompt_logprobs = bool_field(object, "promptLogprobs");
+  spec.process_logits = bool_field(object, "processLogits");
+  spec.shift_keep = int32_t(integer_field(object, "shiftKeep", -1, INT_MAX));
   spec.top_logprobs = int32_t(integer_field(object, "topLogprobs", -1, 100));
   return spec;
 }
@@ -95,7 +122,10 @@ Napi::Function EngineObject::define(Napi::Env env) {
       env, "NativeEngine",
       {InstanceMethod<&EngineObject::describe>("describe"), InstanceMethod<&EngineObject::submit>("submit"),
        InstanceMethod<&EngineObject::cancel>("cancel"),
-       InstanceMethod<&EngineObject::acknowledge>("acknowledge"), InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::acknowledge>("acknowledge"),
+       InstanceMethod<&EngineObject::provide>("provide"), InstanceMethod<&EngineObject::pause>("pause"),
+       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
+       InstanceMethod<&EngineObject::rows>("rows"),
        InstanceMethod<&EngineObject::load_adapter>("loadAdapter"),
        InstanceMethod<&EngineObject::dispose>("dispose")});
 }
@@ -130,6 +160,7 @@ Napi::Value EngineObject::describe(const Napi::CallbackInfo& info) {
     object.Set("maxConcurrent", Napi::Number::New(env, engine.max_concurrent));
     object.Set("maxQueue", Napi::Number::New(env, engine.max_queue));
     object.Set("maxBatchTokens", Napi::Number::New(env, engine.max_batch_tokens));
+    object.Set("kvTokens", Napi::Number::New(env, engine.kv_tokens));
     object.Set("kvTypeK", Napi::String::New(env, kv_name(engine.kv_type_k)));
     object.Set("kvTypeV", Napi::String::New(env, kv_name(engine.kv_type_v)));
     object.Set("kvBytes", Napi::Number::New(env, double(engine.kv_bytes)));
@@ -159,6 +190,62 @@ Napi::Value EngineObject::acknowledge(const Napi::CallbackInfo& info) {
     session().drop_rows(request_argument(info));
     session().engine()->acknowledge(request_argument(info));
     return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::provide(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    session().drop_rows(request_argument(info));
+    session().engine()->provide(request_argument(info), float32_elements(info[1], "logits"));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::pause(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    session().engine()->pause(request_argument(info));
+    session().paused(info.Env(), request_argument(info));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::resume(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    session().engine()->resume(request_argument(info));
+    session().resumed(info.Env(), request_argument(info));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::stats(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const EngineStats stats = session().engine()->stats();
+    auto object = Napi::Object::New(env);
+    const auto set = [&](const char* name, auto value) {
+      object.Set(name, Napi::Number::New(env, double(value)));
+    };
+    set("running", stats.running);
+    set("waiting", stats.waiting);
+    set("paused", stats.paused);
+    set("requests", stats.requests);
+    set("finished", stats.finished);
+    set("cancelled", stats.cancelled);
+    set("failed", stats.failed);
+    set("refused", stats.refused);
+    set("promptTokens", stats.prompt_tokens);
+    set("cachedTokens", stats.cached_tokens);
+    set("completionTokens", stats.completion_tokens);
+    set("setAside", stats.set_aside);
+    set("steps", stats.steps);
+    set("rows", stats.rows);
+    set("kvBlocks", stats.kv_blocks);
+    set("kvHeld", stats.kv_held);
+    set("kvIdle", stats.kv_idle);
+    object.Set("step", histogram_value(env, stats.step));
+    object.Set("firstToken", histogram_value(env, stats.first_token));
+    object.Set("betweenTokens", histogram_value(env, stats.between_tokens));
+    return object;
   });
 }
 

@@ -24,6 +24,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value submit(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);       // cancel(request)
   Napi::Value acknowledge(const Napi::CallbackInfo& info);  // acknowledge(request): drops its rows too
+  Napi::Value provide(const Napi::CallbackInfo& info);
+  Napi::Value pause(const Napi::CallbackInfo& info);
+  Napi::Value resume(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value rows(const Napi::CallbackInfo& info);         // rows(request, from, count) → Float32Array
   // loadAdapter(source, callback(error, adapter)) → a function that cancels the load; see AdapterObject::load
   Napi::Value load_adapter(const Napi::CallbackInfo& info);

@@ -51,6 +51,9 @@ EngineOptions read_engine_options(Napi::Object object) {
   options.max_concurrent = int32_t(integer_field(object, "maxConcurrent", 1, 1024));
   options.max_queue = int32_t(integer_field(object, "maxQueue", 0, 1'000'000));
   options.max_batch_tokens = int32_t(integer_field(object, "maxBatchTokens", 1, 65'536));
+  options.max_slowdown = number_field(object, "maxSlowdown");
+  options.kv_tokens = integer_field(object, "kvTokens", 0, INT32_MAX);
+  options.kv_bytes = uint64_t(integer_field(object, "kvMemory", 0, int64_t{1} << 53));
   options.kv_type_k = kv_type(string_field(object, "kvTypeK"));
   options.kv_type_v = kv_type(string_field(object, "kvTypeV"));
   return options;

@@ -47,6 +47,8 @@ const char* finish_name(FinishReason reason) {
 Napi::Value usage_value(Napi::Env env, const Usage& usage) {
   auto object = Napi::Object::New(env);
   object.Set("promptTokens", Napi::Number::New(env, usage.prompt_tokens));
+  object.Set("cachedTokens", Napi::Number::New(env, usage.cached_tokens));
+  object.Set("droppedTokens", Napi::Number::New(env, usage.dropped_tokens));
   object.Set("computedPromptTokens", Napi::Number::New(env, usage.computed_prompt_tokens));
   object.Set("completionTokens", Napi::Number::New(env, usage.completion_tokens));
   object.Set("queueMs", Napi::Number::New(env, usage.queue_ms));
@@ -147,12 +149,12 @@ void Session::deliver(Napi::Env env) {
   uint32_t count = 0;
   for (Event& event : events) {
     batch[count++] = event_value(env, event);
-    if (event.finish != FinishReason::none && open_.erase(event.request) != 0) mailbox_->release(env);
+    if (event.finish != FinishReason::none) forget(env, event.request);
   }
   // Events did not fit into memory, and nobody knows whose: every request ends with an error.
   while (lost && !open_.empty()) {
     Event event;
-    event.request = *open_.begin();
+    event.request = open_.begin()->first;
     event.finish = FinishReason::error;
     event.error = Error(Code::out_of_memory, "out of memory");
     batch[count++] = event_value(env, event);
@@ -191,12 +193,26 @@ Napi::Value Session::event_value(Napi::Env env, Event& event) {
 }
 
 void Session::opened(Napi::Env env, uint64_t request) {
-  if (open_.insert(request).second) mailbox_->hold(env);
+  if (open_.emplace(request, true).second) mailbox_->hold(env);
+}
+
+void Session::forget(Napi::Env env, uint64_t request) {
+  paused(env, request);
+  open_.erase(request);
+}
+
+void Session::paused(Napi::Env env, uint64_t request) {
+  const auto found = open_.find(request);
+  if (found != open_.end() && std::exchange(found->second, false)) mailbox_->release(env);
+}
+
+void Session::resumed(Napi::Env env, uint64_t request) {
+  const auto found = open_.find(request);
+  if (found != open_.end() && !std::exchange(found->second, true)) mailbox_->hold(env);
 }
 
 void Session::closed_all(Napi::Env env) {
-  for (size_t i = 0; i < open_.size(); ++i) mailbox_->release(env);
-  open_.clear();
+  while (!open_.empty()) forget(env, open_.begin()->first);
   rows_.clear();
 }
 

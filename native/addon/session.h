@@ -9,7 +9,6 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -48,6 +47,9 @@ class Session final : public EventSink,
   // JavaScript thread: a request keeps the loop alive until its last event, or until the engine has ended.
   void opened(Napi::Env env, uint64_t request);
   void closed_all(Napi::Env env);
+  // A paused request, which nobody reads, does not.
+  void paused(Napi::Env env, uint64_t request);
+  void resumed(Napi::Env env, uint64_t request);
   uint64_t events_callback() const { return on_events_; }
 
   // Rows [from, from + count) of a request's evaluate event, [count, vocabulary], until it is acknowledged.
@@ -77,7 +79,8 @@ class Session final : public EventSink,
   std::unordered_map<uint64_t, size_t> merged_;  // by request: its event among the pending ones
 
   // JavaScript thread only.
-  std::unordered_set<uint64_t> open_;
+  void forget(Napi::Env env, uint64_t request);
+  std::unordered_map<uint64_t, bool> open_;  // whether it holds the loop
   std::unordered_map<uint64_t, std::vector<float>> rows_;
   std::vector<std::pair<std::vector<std::string>, std::vector<int32_t>>> breaker_tokens_;
 };

@@ -35,6 +35,7 @@ namespace inhouse {
   X(context_overflow, "CONTEXT_OVERFLOW")                 /* prompt longer than the context */         \
   X(token_out_of_range, "TOKEN_OUT_OF_RANGE")             /* a token id outside the vocabulary */      \
   X(queue_full, "QUEUE_FULL")                             /* too many requests wait */                 \
+  X(timeout, "TIMEOUT")                                   /* a request took longer than it may */      \
   X(numeric, "NUMERIC")                                   /* the model produced NaN or infinity */     \
   X(disposed, "DISPOSED")                                 /* the model was disposed of */              \
   X(aborted, "ABORTED")                                   /* cancelled by its caller */                \

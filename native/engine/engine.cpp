@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <condition_variable>
 #include <mutex>
@@ -9,7 +10,7 @@
 
 #include "kernels/reference.h"
 #include "native/core/thread_pool.h"
-#include "native/engine/kv_cache.h"
+#include "native/engine/mask_thread.h"
 #include "native/engine/scheduler.h"
 #include "native/model/forward.h"
 #include "native/platform/platform.h"
@@ -40,27 +41,58 @@ void check_range(const char* name, int64_t value, int64_t min, int64_t max) {
                                           std::to_string(min) + " to " + std::to_string(max));
 }
 
+KvSizes sizes_of(const EngineOptions& options) {
+  return {int32_t(options.kv_tokens), options.max_concurrent, options.max_batch_tokens};
+}
+
 // Chooses the context where none was asked for: the trained one, at most kDefaultContext, halved until it
-// fits. Refuses what cannot fit; memory that is promised and not there would end the process later.
+// fits; and how many tokens the cache holds. Refuses what cannot fit; memory that is promised and not there
+// would end the process later.
 void fit_memory(EngineOptions& options, const Model& model) {
   const bool automatic = options.context_length == 0;
+  const bool automatic_tokens = options.kv_tokens == 0 && options.kv_bytes == 0;
   if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
-  const uint64_t available = platform::memory_info().available;
-  if (available == 0) return;  // unknown
+  const uint64_t known = platform::memory_info().available;
+  const uint64_t available = known == 0 ? UINT64_MAX : known;
   const uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  const auto cache_bytes = [&](int64_t tokens) {
+    options.kv_tokens = tokens;
+    return KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
+  };
+  if (options.kv_bytes > 0) {
+    int64_t tokens = 0, most = INT32_MAX;
+    while (tokens < most) {
+      const int64_t middle = (tokens + most + 1) / 2;
+      if (cache_bytes(middle) <= options.kv_bytes) {
+        tokens = middle;
+      } else {
+        most = middle - 1;
+      }
+    }
+    if (tokens < options.context_length && !automatic)
+      throw Error(Code::invalid_argument,
+                  "kvMemory of " + megabytes(options.kv_bytes) + " holds " + std::to_string(tokens) +
+                      " tokens; expected at least contextLength, " + std::to_string(options.context_length));
+    options.context_length = int32_t(std::min<int64_t>(options.context_length, tokens));
+    options.kv_tokens = tokens;
+  }
+  const int64_t wanted = options.kv_tokens;
   for (;;) {
-    const uint64_t cache =
-        KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, options.max_concurrent,
-                           options.context_length, options.max_batch_tokens);
-    if (cache <= available && activations <= available - cache) return;
+    const int64_t least = std::max<int64_t>(options.context_length, wanted);
+    const uint64_t cache = cache_bytes(least);
+    if (cache <= available && activations <= available - cache) {
+      if (!automatic_tokens) return;
+      int64_t tokens = std::min<int64_t>(int64_t(options.context_length) * options.max_concurrent, INT32_MAX);
+      while (tokens > least && cache_bytes(tokens) > (available - activations) / 2) tokens = tokens / 4 * 3;
+      cache_bytes(std::max(tokens, least));
+      return;
+    }
     if (!automatic || options.context_length <= kSmallestContext) {
-      throw Error(Code::out_of_memory, "a cache for maxConcurrent " + std::to_string(options.max_concurrent) +
-                                           " times contextLength " + std::to_string(options.context_length) +
-                                           " takes " + megabytes(cache) + " and activations for " +
-                                           "maxBatchTokens " + std::to_string(options.max_batch_tokens) +
-                                           " take " + megabytes(activations) + ", with " +
-                                           megabytes(available) +
-                                           " available; lower one of these options, or choose kvType q8_0");
+      throw Error(Code::out_of_memory,
+                  "a cache of " + std::to_string(least) + " tokens takes " + megabytes(cache) +
+                      " and activations for maxBatchTokens " + std::to_string(options.max_batch_tokens) +
+                      " take " + megabytes(activations) + ", with " + megabytes(available) +
+                      " available; lower contextLength, kvTokens or maxBatchTokens, or choose kvType q8_0");
     }
     options.context_length = std::max(kSmallestContext, options.context_length / 2);
   }
@@ -71,6 +103,16 @@ EngineOptions resolve(EngineOptions options, const Model& model) {
   check_range("maxConcurrent", options.max_concurrent, 1, 4096);
   check_range("maxQueue", options.max_queue, 0, 1 << 20);
   check_range("maxBatchTokens", options.max_batch_tokens, options.max_concurrent, 1 << 16);
+  check_range("kvTokens", options.kv_tokens, 0, INT32_MAX);
+  if (options.kv_tokens > 0 && options.kv_bytes > 0)
+    throw Error(Code::invalid_argument, "kvTokens and kvMemory are both given; expected one of them");
+  if (options.kv_tokens > 0 && options.kv_tokens < options.context_length)
+    throw Error(Code::invalid_argument, "kvTokens is " + std::to_string(options.kv_tokens) +
+                                            "; expected at least contextLength, " +
+                                            std::to_string(options.context_length));
+  if (!(options.max_slowdown >= 1 && options.max_slowdown <= 1000))
+    throw Error(Code::invalid_argument,
+                "maxSlowdown is " + std::to_string(options.max_slowdown) + "; expected 1 to 1000");
   const KvType natural = std::string(model.backend().name()) == "reference" ? KvType::f32 : KvType::f16;
   if (!options.kv_type_k) options.kv_type_k = natural;
   if (!options.kv_type_v) options.kv_type_v = natural;
@@ -86,11 +128,12 @@ class EngineThread final : public Engine {
         vocabulary_(std::move(vocabulary)),
         options_(resolve(options, *model_)),
         sink_(sink),
-        cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, options_.max_concurrent,
-               options_.context_length, options_.max_batch_tokens),
+        cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, sizes_of(options_)),
         forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
-        scheduler_(cache_, options_),
-        thread_([this] { loop(); }) {}
+        scheduler_(cache_, options_) {
+    note_state();
+    thread_ = std::thread([this] { loop(); });
+  }
 
   ~EngineThread() override {
     {
@@ -107,41 +150,87 @@ class EngineThread final : public Engine {
     sequence->max_tokens = max_tokens;
     const std::lock_guard lock(mutex_);
     if (queued_ >= options_.max_queue + options_.max_concurrent) {
+      ++stats_.refused;
       throw Error(Code::queue_full, std::to_string(queued_) +
                                         " requests run or wait already; raise maxQueue, or " +
                                         "try again when some have ended");
     }
-    sequence->id = next_id_++;
-    const uint64_t id = sequence->id;
+    const uint64_t id = next_id_++;
+    sequence->id = id;
+    sequence->scope = scope_of(sequence->spec, id);
     inbox_.push_back(std::move(sequence));
     ++queued_;
+    ++stats_.requests;
     wake_.notify_one();
     return id;
   }
 
-  void cancel(uint64_t request) override { post(cancelled_, request); }
-  void acknowledge(uint64_t request) override { post(acknowledged_, request); }
+  void cancel(uint64_t request) override { post(Order::cancel, request); }
+  void acknowledge(uint64_t request) override { post(Order::acknowledge, request); }
+  void provide(uint64_t request, std::vector<float> logits) override {
+    if (logits.size() != size_t(model_->hyper().vocabulary))
+      throw Error(Code::invalid_argument, std::to_string(logits.size()) +
+                                              " logits; expected one per token, " +
+                                              std::to_string(model_->hyper().vocabulary));
+    post(Order::provide, request, std::move(logits));
+  }
+  void pause(uint64_t request) override { post(Order::pause, request); }
+  void resume(uint64_t request) override { post(Order::resume, request); }
 
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
   EngineInfo info() const override {
-    return {options_.context_length, options_.max_concurrent, options_.max_queue, options_.max_batch_tokens,
-            *options_.kv_type_k,     *options_.kv_type_v,     cache_.bytes(),     forward_.bytes()};
+    return {options_.context_length,
+            options_.max_concurrent,
+            options_.max_queue,
+            options_.max_batch_tokens,
+            int32_t(options_.kv_tokens),
+            *options_.kv_type_k,
+            *options_.kv_type_v,
+            cache_.bytes(),
+            forward_.bytes()};
+  }
+
+  EngineStats stats() const override {
+    const std::lock_guard lock(mutex_);
+    return stats_;
   }
 
  private:
+  // What callers post about a request.
+  enum class Order : uint8_t { cancel, acknowledge, provide, pause, resume };
+  struct Mail {
+    Order order;
+    uint64_t request;
+    std::vector<float> logits;
+  };
+
+  // Scopes that callers name never meet those of requests that share with none. What an adapter computes is
+  // for requests with the same one at the same scale.
+  static std::string scope_of(const RequestSpec& spec, uint64_t id) {
+    std::string scope;
+    if (spec.adapter) {
+      scope += "adapter " + std::to_string(spec.adapter->id()) + " " +
+               std::to_string(std::bit_cast<uint32_t>(spec.adapter_scale)) + " ";
+    }
+    scope += spec.share_prefix ? "shared " : "request ";
+    return scope.append(spec.share_prefix ? spec.cache_scope : std::to_string(id));
+  }
+
   // Returns how many tokens the request may draw.
   int32_t check(const RequestSpec& spec) const {
-    const int32_t vocabulary = model_->hyper().vocabulary;
     if (spec.prompt.empty())
       throw Error(Code::invalid_argument, "the prompt has no tokens; expected at least one");
-    for (size_t i = 0; i < spec.prompt.size(); ++i) {
-      if (spec.prompt[i] >= 0 && spec.prompt[i] < vocabulary) continue;
-      throw Error(Code::token_out_of_range, "token " + std::to_string(i) + " of the prompt is " +
-                                                std::to_string(spec.prompt[i]) + "; expected 0 to " +
-                                                std::to_string(vocabulary - 1));
-    }
+    for (size_t i = 0; i < spec.prompt.size(); ++i)
+      check_token("token " + std::to_string(i) + " of the prompt", spec.prompt[i]);
     check_range("maxTokens", spec.max_tokens, -1, INT32_MAX);
+    check_range("minTokens", spec.min_tokens, 0, INT32_MAX);
+    for (int32_t token : spec.forced) check_token("forcedTokens", token);
+    for (int32_t token : spec.stop_tokens) check_range("stopTokens", token, 0, INT32_MAX);
+    if (!(spec.queue_timeout_ms >= 0) || !(spec.timeout_ms >= 0))
+      throw Error(Code::invalid_argument, "a timeout is negative; expected milliseconds, 0 for none");
+    check_range("logitsFrom", spec.logits_from, 0, int64_t(spec.prompt.size()) - 1);
+    check_range("shiftKeep", spec.shift_keep, -1, options_.context_length / 2);
     for (const std::string& stop : spec.stop) {
       if (stop.empty()) throw Error(Code::invalid_argument, "a stop string is empty");
     }
@@ -159,12 +248,20 @@ class EngineThread final : public Engine {
                                               "; shorten it or load the model with a larger contextLength");
     }
     if (spec.evaluate) return 0;
+    if (spec.shift_keep >= 0) return spec.max_tokens < 0 ? INT32_MAX : spec.max_tokens;
     return int32_t(spec.max_tokens < 0 ? room : std::min<int64_t>(room, spec.max_tokens));
   }
 
-  void post(std::vector<uint64_t>& list, uint64_t request) {
+  void check_token(const std::string& what, int32_t token) const {
+    const int32_t vocabulary = model_->hyper().vocabulary;
+    if (token >= 0 && token < vocabulary) return;
+    throw Error(Code::token_out_of_range,
+                what + " is " + std::to_string(token) + "; expected 0 to " + std::to_string(vocabulary - 1));
+  }
+
+  void post(Order order, uint64_t request, std::vector<float> logits = {}) {
     const std::lock_guard lock(mutex_);
-    list.push_back(request);
+    mail_.push_back({order, request, std::move(logits)});
     wake_.notify_one();
   }
 
@@ -174,15 +271,14 @@ class EngineThread final : public Engine {
       events_.clear();
       bool worked = false;
       try {
-        for (uint64_t id : cancelled_now_) end(id, FinishReason::cancelled);
-        for (uint64_t id : acknowledged_now_) {
-          if (Sequence* sequence = scheduler_.find(id)) sequence->awaiting_acknowledge = false;
-        }
+        for (Mail& mail : mail_now_) obey(mail);
+        end_overdue();
         worked = scheduler_.plan() && step();
       } catch (...) {
         end_all(FinishReason::error, describe_current_exception());
       }
       idle = !worked;
+      note_state();
       if (!events_.empty()) sink_.on_events(std::move(events_));
     }
     events_.clear();
@@ -194,15 +290,68 @@ class EngineThread final : public Engine {
   // once the engine is to end.
   bool take_mail(bool idle) {
     std::unique_lock lock(mutex_);
-    if (idle)
-      wake_.wait(lock,
-                 [&] { return stop_ || !inbox_.empty() || !cancelled_.empty() || !acknowledged_.empty(); });
+    const auto ready = [&] { return stop_ || !inbox_.empty() || !mail_.empty(); };
+    if (idle && next_deadline_ == Clock::time_point::max()) wake_.wait(lock, ready);
+    if (idle && next_deadline_ != Clock::time_point::max()) wake_.wait_until(lock, next_deadline_, ready);
     scheduler_.add(inbox_);
-    cancelled_now_.clear();
-    acknowledged_now_.clear();
-    cancelled_now_.swap(cancelled_);
-    acknowledged_now_.swap(acknowledged_);
+    mail_now_.clear();
+    mail_now_.swap(mail_);
     return !stop_;
+  }
+
+  void obey(Mail& mail) {
+    switch (mail.order) {
+      case Order::cancel:
+        return end(mail.request, FinishReason::cancelled);
+      case Order::acknowledge:
+        if (Sequence* sequence = scheduler_.find(mail.request)) sequence->awaits = false;
+        return;
+      case Order::provide:
+        if (Sequence* sequence = scheduler_.find(mail.request); sequence && sequence->awaits)
+          guarded(*sequence, [&] {
+            sequence->awaits = false;
+            draw(*sequence, mail.logits);
+          });
+        return;
+      case Order::pause:
+        return scheduler_.pause(mail.request);
+      case Order::resume:
+        return scheduler_.resume(mail.request);
+    }
+  }
+
+  // Ends the requests whose time is over, and finds out when the next one's is.
+  void end_overdue() {
+    const Clock::time_point now = Clock::now();
+    next_deadline_ = Clock::time_point::max();
+    overdue_.clear();
+    scheduler_.each([&](const Sequence& sequence) {
+      const auto check = [&](double ms, const char* what) {
+        if (ms <= 0 || ms > 1e12) return;
+        const auto deadline = sequence.submitted + std::chrono::microseconds(int64_t(ms * 1000));
+        if (deadline > now) {
+          next_deadline_ = std::min(next_deadline_, deadline);
+        } else if (overdue_.empty() || overdue_.back().first != sequence.id) {
+          overdue_.emplace_back(sequence.id, what);
+        }
+      };
+      check(sequence.spec.timeout_ms, "the request was not done within its timeoutMs");
+      if (!sequence.seen)
+        check(sequence.spec.queue_timeout_ms, "the request got no place within its queueTimeoutMs");
+    });
+    for (const auto& [id, what] : overdue_) end(id, FinishReason::error, Error(Code::timeout, what));
+  }
+
+  void note_state() {
+    const KvCache::Usage kv = cache_.usage();
+    const std::lock_guard lock(mutex_);
+    stats_.running = scheduler_.running();
+    stats_.waiting = scheduler_.waiting() + int32_t(inbox_.size());
+    stats_.paused = scheduler_.paused();
+    stats_.set_aside = uint64_t(scheduler_.set_aside());
+    stats_.kv_blocks = kv.total_blocks;
+    stats_.kv_held = kv.held_blocks;
+    stats_.kv_idle = kv.idle_blocks;
   }
 
   // Computes the planned step and hands out its results.
@@ -213,27 +362,51 @@ class EngineThread final : public Engine {
       Backend& ops;
       ~EndStep() { ops.end_step(); }
     } end_step{ops};
-    if (!forward_.run(scheduler_.batch(), cache_.pools(), stop_)) return true;
+    const Clock::time_point start = Clock::now();
+    constrained_.clear();
+    for (const Work& w : scheduler_.work())
+      if (w.outputs > 0 && w.sequence->spec.constraint) constrained_.push_back(w.sequence);
+    masks_.start(constrained_, model_->hyper().vocabulary);
+    const bool done = forward_.run(scheduler_.batch(), cache_.pools(), stop_);
+    masks_.wait();
+    if (!done) return true;
     model_->check_file();
     // Rows of logits are computed for several sequences at once, up to what the buffer holds.
     const std::vector<Work>& work = scheduler_.work();
-    for (const Work& w : work) w.sequence->computed += w.count;
+    for (const Work& w : work) computed(w);
     size_t from = 0;
     while (from < work.size()) {
       size_t to = from + 1;
       int32_t rows = work[from].outputs;
-      const auto joins = [&](const Work& w) {
-        return !w.sequence->spec.evaluate && rows + w.outputs <= forward_.max_outputs();
-      };
-      if (work[from].sequence->spec.evaluate) {
-        guarded(work[from], [&] { evaluated(work[from]); });
+      if (delivers(work[from])) {
+        guarded(*work[from].sequence, [&] { evaluated(work[from]); });
       } else {
+        const auto joins = [&](const Work& w) {
+          return !delivers(w) && rows + w.outputs <= forward_.max_outputs();
+        };
         while (to < work.size() && joins(work[to])) rows += work[to++].outputs;
         hand_out(std::span(work).subspan(from, to - from), rows);
       }
       from = to;
     }
+    const double ms = milliseconds(start, Clock::now());
+    scheduler_.took(ms * 1e-3);
+    const std::lock_guard lock(mutex_);
+    ++stats_.steps;
+    stats_.rows += scheduler_.batch().tokens.size();
+    stats_.step.add(ms);
     return true;
+  }
+
+  // Whether log-probabilities of the work's own tokens are wanted.
+  static bool delivers(const Work& w) { return w.sequence->logits_from < w.first + w.count; }
+
+  // The work's K and V are in the cache now.
+  void computed(const Work& w) {
+    Sequence& sequence = *w.sequence;
+    sequence.computed += w.count;
+    sequence.most_computed = std::max(sequence.most_computed, sequence.computed);
+    cache_.commit(sequence.cache, sequence.tokens, sequence.computed);
   }
 
   // Draws for those of `work` that own some of the `rows` of logits; the others read a chunk of their prompt.
@@ -247,48 +420,79 @@ class EngineThread final : public Engine {
         continue;
       }
       const size_t row = size_t(w.first_output - work[0].first_output);
-      guarded(w, [&] { draw(*w.sequence, logits.subspan(row * vocabulary, vocabulary)); });
+      guarded(*w.sequence, [&] { ready(*w.sequence, logits.subspan(row * vocabulary, vocabulary)); });
     }
   }
 
   // What goes wrong with one request ends that request alone.
   template <class F>
-  void guarded(const Work& work, F f) {
+  void guarded(const Sequence& sequence, F f) {
+    const uint64_t id = sequence.id;
     try {
       f();
     } catch (...) {
-      end(work.sequence->id, FinishReason::error, describe_current_exception());
+      end(id, FinishReason::error, describe_current_exception());
     }
   }
 
   // A prompt chunk that asked for no logits: the end of a request that draws nothing, or just a chunk.
   void prompt_progress(Sequence& sequence) {
-    if (sequence.in_prompt()) return;
+    if (sequence.left() > 0) return;
     sequence.first_token = Clock::now();
     end(sequence.id, FinishReason::length);
   }
 
+  // The logits of the next token have come: draws it, or asks for them to be changed before.
+  void ready(Sequence& sequence, std::span<const float> logits) {
+    if (!sequence.spec.process_logits) return draw(sequence, logits);
+    Event& event = events_.emplace_back();
+    event.request = sequence.id;
+    event.rows.assign(logits.begin(), logits.end());
+    sequence.awaits = true;
+  }
+
   void draw(Sequence& sequence, std::span<const float> logits) {
-    if (sequence.completion_tokens == 0) sequence.first_token = Clock::now();
-    Sampled sampled = sequence.sampler.sample(logits, sequence.computed);
     const RequestSpec& spec = sequence.spec;
+    const auto is_stop = [&](int32_t token) {
+      return std::find(spec.stop_tokens.begin(), spec.stop_tokens.end(), token) != spec.stop_tokens.end();
+    };
+    Restriction restriction;
+    if (size_t(sequence.drawn) < spec.forced.size()) restriction.forced = spec.forced[size_t(sequence.drawn)];
+    if (sequence.drawn < spec.min_tokens) restriction.banned = spec.stop_tokens;
+    if (spec.constraint) {
+      if (sequence.mask_error) throw *sequence.mask_error;
+      restriction.allowed = sequence.mask;
+    }
+    Sampled sampled = sequence.sampler.sample(logits, sequence.prompt_tokens + sequence.drawn, restriction);
+    note_token(sequence);
     const int32_t token = sampled.token;
-    const bool stops =
-        std::find(spec.stop_tokens.begin(), spec.stop_tokens.end(), token) != spec.stop_tokens.end();
-    if (stops) return end(sequence.id, FinishReason::stop);
+    if (is_stop(token) && restriction.forced < 0) return end(sequence.id, FinishReason::stop);
 
     sequence.sampler.accept(token);
-    sequence.next_token = token;
-    ++sequence.completion_tokens;
+    if (spec.constraint) spec.constraint->accept(token);
+    sequence.tokens.push_back(token);
+    ++sequence.drawn;
     Event& event = events_.emplace_back();
     event.request = sequence.id;
     event.tokens = {token};
     if (spec.top_logprobs >= 0) event.logprobs.push_back(std::move(sampled));
-    if (sequence.stop_matcher.feed(bytes_of(token), event.text)) {
-      end(sequence.id, FinishReason::stop);
-    } else if (sequence.completion_tokens >= sequence.max_tokens) {
-      end(sequence.id, FinishReason::length);
+    if (sequence.stop_matcher.feed(bytes_of(token), event.text)) return end(sequence.id, FinishReason::stop);
+    if (sequence.drawn >= sequence.max_tokens) return end(sequence.id, FinishReason::length);
+    if (spec.shift_keep >= 0 && sequence.size() >= options_.context_length)
+      scheduler_.drop(sequence, spec.shift_keep, (sequence.size() - spec.shift_keep) / 2);
+  }
+
+  // Times of a token that has come.
+  void note_token(Sequence& sequence) {
+    const Clock::time_point now = Clock::now();
+    const bool first = sequence.drawn == 0;
+    if (first) sequence.first_token = now;
+    {
+      const std::lock_guard lock(mutex_);
+      (first ? stats_.first_token : stats_.between_tokens)
+          .add(milliseconds(first ? sequence.submitted : sequence.last_token, now));
     }
+    sequence.last_token = now;
   }
 
   std::string_view bytes_of(int32_t token) const {
@@ -297,33 +501,40 @@ class EngineThread final : public Engine {
     return {reinterpret_cast<const char*>(vocabulary_.bytes.data()) + begin, end - begin};
   }
 
-  // Log-probabilities of a chunk of an evaluated prompt.
+  // Log-probabilities of a chunk's own tokens, of a prompt that is evaluated or that an answer follows.
   void evaluated(const Work& work) {
     Sequence& sequence = *work.sequence;
     const auto vocabulary = int64_t(model_->hyper().vocabulary);
     Event& event = events_.emplace_back();
     event.request = sequence.id;
-    event.first = work.first;
+    event.first = std::max(work.first, sequence.logits_from);
+    const int32_t end_of_chunk = work.first + work.count;
     std::vector<float> row(static_cast<size_t>(vocabulary));
-    for (int32_t done = 0; done < work.count; done += forward_.max_outputs()) {
-      const int32_t count = std::min(forward_.max_outputs(), work.count - done);
-      const std::span<const float> logits = forward_.logits(work.first_output + done, count);
+    for (int32_t at = event.first; at < end_of_chunk; at += forward_.max_outputs()) {
+      const int32_t count = std::min(forward_.max_outputs(), end_of_chunk - at);
+      const std::span<const float> logits = forward_.logits(work.first_output + at - event.first, count);
       for (int32_t i = 0; i < count; ++i) {
-        std::copy_n(logits.data() + i * vocabulary, vocabulary, row.data());
+        const auto own = logits.subspan(size_t(i * vocabulary), size_t(vocabulary));
+        std::copy(own.begin(), own.end(), row.begin());
         kernels::reference::log_softmax(row.data(), vocabulary);
         // One NaN among the logits makes every log-probability NaN.
         if (std::isnan(row[0])) throw Error(Code::numeric, "the model's logits are not numbers");
-        const int32_t next = work.first + done + i + 1;
-        if (next < sequence.prompt_tokens()) {
-          event.token_logprobs.push_back(row[size_t(sequence.spec.prompt[size_t(next)])]);
+        const int32_t next = at + i + 1;
+        if (next < sequence.prompt_tokens) {
+          event.token_logprobs.push_back(row[size_t(sequence.tokens[size_t(next)])]);
         }
         if (sequence.spec.evaluate_rows) event.rows.insert(event.rows.end(), row.begin(), row.end());
+        if (next == sequence.size() && sequence.draws()) {
+          sequence.logits_from = INT32_MAX;
+          return ready(sequence, own);
+        }
       }
     }
-    sequence.awaiting_acknowledge = true;
-    if (sequence.in_prompt()) return;
+    sequence.logits_from = end_of_chunk;
+    sequence.awaits = sequence.spec.evaluate;
+    if (sequence.left() > 0) return;
     sequence.first_token = Clock::now();
-    end(sequence.id, FinishReason::stop);
+    end(sequence.id, sequence.spec.evaluate ? FinishReason::stop : FinishReason::length);
   }
 
   // Takes a request out and completes its last event, which is this step's if it has one already.
@@ -336,6 +547,12 @@ class EngineThread final : public Engine {
     {
       const std::lock_guard lock(mutex_);
       --queued_;
+      ++(reason == FinishReason::cancelled ? stats_.cancelled
+         : reason == FinishReason::error   ? stats_.failed
+                                           : stats_.finished);
+      stats_.prompt_tokens += uint64_t(computed_prompt(sequence));
+      stats_.cached_tokens += uint64_t(sequence.cached);
+      stats_.completion_tokens += uint64_t(sequence.drawn);
     }
     const bool continues = !events_.empty() && events_.back().request == sequence.id;
     Event& event = continues ? events_.back() : events_.emplace_back();
@@ -351,12 +568,18 @@ class EngineThread final : public Engine {
     const bool started = sequence.started != Clock::time_point();
     const bool answered = sequence.first_token != Clock::time_point();
     Usage& usage = event.usage;
-    usage.prompt_tokens = sequence.prompt_tokens();
-    usage.computed_prompt_tokens = std::min(sequence.computed, sequence.prompt_tokens());
-    usage.completion_tokens = sequence.completion_tokens;
+    usage.prompt_tokens = sequence.prompt_tokens;
+    usage.cached_tokens = sequence.cached;
+    usage.computed_prompt_tokens = computed_prompt(sequence);
+    usage.completion_tokens = sequence.drawn;
+    usage.dropped_tokens = sequence.dropped;
     usage.queue_ms = milliseconds(sequence.submitted, started ? sequence.started : now);
     if (started) usage.prompt_ms = milliseconds(sequence.started, answered ? sequence.first_token : now);
     if (answered) usage.decode_ms = milliseconds(sequence.first_token, now);
+  }
+
+  static int32_t computed_prompt(const Sequence& sequence) {
+    return std::min(sequence.most_computed, sequence.prompt_tokens) - sequence.cached;
   }
 
   void end_all(FinishReason reason, const std::optional<Error>& error = {}) noexcept {
@@ -377,21 +600,37 @@ class EngineThread final : public Engine {
   ForwardPass forward_;
   Scheduler scheduler_;
 
-  std::mutex mutex_;  // guards what callers and the thread share:
+  mutable std::mutex mutex_;  // guards what callers and the thread share:
   std::condition_variable wake_;
   SequenceList inbox_;
-  std::vector<uint64_t> cancelled_, acknowledged_;
+  std::vector<Mail> mail_;
+  EngineStats stats_;
   uint64_t next_id_ = 1;
   int32_t queued_ = 0;  // requests submitted and not yet ended
   std::atomic<bool> stop_{false};
 
   // The thread's own.
-  std::vector<uint64_t> cancelled_now_, acknowledged_now_;
+  MaskThread masks_;
+  std::vector<Sequence*> constrained_;
+  std::vector<Mail> mail_now_;
+  std::vector<std::pair<uint64_t, const char*>> overdue_;
+  Clock::time_point next_deadline_ = Clock::time_point::max();
   std::vector<Event> events_;
-  std::thread thread_;  // last: it starts when everything else is there
+  std::thread thread_;
 };
 
 }  // namespace
+
+double Histogram::bound(int bucket) {
+  return 0.1 * std::exp2(0.5 * bucket);
+}
+
+void Histogram::add(double ms) {
+  const double at = ms <= 0.1 ? 0 : std::ceil(2 * std::log2(ms / 0.1) + 1e-9);
+  ++counts[size_t(std::min(at, double(kBuckets - 1)))];
+  ++count;
+  sum += ms;
+}
 
 std::unique_ptr<Engine> Engine::create(std::shared_ptr<Model> model, Vocabulary vocabulary,
                                        const EngineOptions& options, EventSink& sink) {

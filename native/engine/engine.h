@@ -2,6 +2,7 @@
 // any thread; results come back through one sink, one call per step for all requests together.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "native/core/error.h"
+#include "native/engine/constraint.h"
 #include "native/engine/sampling.h"
 #include "native/model/adapter.h"
 #include "native/model/model.h"
@@ -29,6 +31,12 @@ struct EngineOptions {
   int32_t max_concurrent = 8;  // requests in the batch at once
   int32_t max_queue = 256;     // requests that wait for a place; one more is refused with queue_full
   int32_t max_batch_tokens = 512;
+  // How many times longer a step may take for prompts beside requests that are writing; at least 1.
+  double max_slowdown = 2;
+  // Tokens that the cache holds for all requests together and for prefixes to come; at least a context. 0:
+  // max_concurrent contexts, or as many as half of the free memory holds.
+  int64_t kv_tokens = 0;
+  uint64_t kv_bytes = 0;            // the same in bytes; 0: as kv_tokens says
   std::optional<KvType> kv_type_k;  // absent: f32 on the reference device, else f16
   std::optional<KvType> kv_type_v;
 };
@@ -39,11 +47,27 @@ struct RequestSpec {
   int32_t max_tokens = -1;           // -1: until the context is full; 0: compute the prompt, draw nothing
   std::vector<std::string> stop;     // byte strings; the text ends before the first one that appears
   std::vector<int32_t> stop_tokens;  // tokens that end the text and are not part of it
-  int32_t top_logprobs = -1;         // -1: no log-probabilities; n ≥ 0: the token's and the n best
+  int32_t min_tokens = 0;            // before which no stop token is drawn
+  std::vector<int32_t> forced;       // tokens that the answer begins with
+  std::shared_ptr<Constraint> constraint;  // what may come, or null; used by this request alone
+  // Deliver each token's logits as `rows` of an event, and draw from what `provide` gives in their place.
+  bool process_logits = false;
+  int32_t top_logprobs = -1;     // -1: no log-probabilities; n ≥ 0: the token's and the n best
+  bool prompt_logprobs = false;  // of the prompt's tokens, in events like those of an evaluation
+  // Where the context is full: drops half of the tokens after the first `shift_keep`, computes what follows
+  // them anew and goes on. -1: the answer ends.
+  int32_t shift_keep = -1;
+  int32_t priority = 0;         // higher ones go first
+  double queue_timeout_ms = 0;  // to the first step that carries the request; 0: none
+  double timeout_ms = 0;        // to its end; 0: none
+  // Prefixes are shared with requests of the same scope alone, or with none.
+  std::string cache_scope;
+  bool share_prefix = true;
   // Evaluate the prompt instead of generating: one event per chunk of prompt with log-probabilities of the
   // whole vocabulary (`rows`) and of each next token. The following chunk waits for `acknowledge`.
   bool evaluate = false;
-  bool evaluate_rows = false;              // deliver `rows`, not the next tokens' log-probabilities alone
+  bool evaluate_rows = false;  // deliver `rows`, not the next tokens' log-probabilities alone
+  int32_t logits_from = 0;     // evaluate or prompt_logprobs: the first token whose logits are wanted
   std::shared_ptr<const Adapter> adapter;  // of the engine's model; null: the model as it is
   float adapter_scale = 1;                 // finite
 };
@@ -52,11 +76,13 @@ enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
 
 struct Usage {
   int32_t prompt_tokens = 0;           // of the request
-  int32_t computed_prompt_tokens = 0;  // fewer where it ended before
+  int32_t cached_tokens = 0;           // of them, those whose K and V were there already
+  int32_t computed_prompt_tokens = 0;  // the others; fewer where it ended before
   int32_t completion_tokens = 0;
-  double queue_ms = 0;   // from submit to the first step that carries the request
-  double prompt_ms = 0;  // from then to the first token
-  double decode_ms = 0;  // from the first token to the last
+  int32_t dropped_tokens = 0;  // the oldest ones, to make room in the context
+  double queue_ms = 0;         // from submit to the first step that carries the request
+  double prompt_ms = 0;        // from then to the first token
+  double decode_ms = 0;        // from the first token to the last
 };
 
 // What one request got in one step.
@@ -84,11 +110,35 @@ class EventSink {
   virtual void on_events(std::vector<Event>&& events) = 0;
 };
 
+// Counts of durations, in milliseconds: bucket i has those below 2^(i / 2) * 0.1, the last all others.
+struct Histogram {
+  static constexpr int kBuckets = 40;
+  std::array<uint64_t, kBuckets> counts{};
+  uint64_t count = 0;
+  double sum = 0;
+  void add(double ms);
+  static double bound(int bucket);
+};
+
+// What an engine has done since it was made, and what it does now.
+struct EngineStats {
+  int32_t running = 0, waiting = 0, paused = 0;
+  uint64_t requests = 0, finished = 0, cancelled = 0, failed = 0, refused = 0;
+  uint64_t prompt_tokens = 0;  // computed
+  uint64_t cached_tokens = 0;  // of prompts, that were not computed
+  uint64_t completion_tokens = 0;
+  uint64_t set_aside = 0;  // times a request had to give up its blocks
+  uint64_t steps = 0, rows = 0;
+  int64_t kv_blocks = 0, kv_held = 0, kv_idle = 0;  // of 32 tokens; idle ones hold prefixes to come
+  Histogram step, first_token, between_tokens;
+};
+
 struct EngineInfo {
   int32_t context_length;
   int32_t max_concurrent;
   int32_t max_queue;
   int32_t max_batch_tokens;
+  int32_t kv_tokens;
   KvType kv_type_k, kv_type_v;
   uint64_t kv_bytes;  // reserved for the cache; pages are touched as tokens arrive
   uint64_t activation_bytes;
@@ -107,11 +157,17 @@ class Engine {
   // Checks and queues a request; its events carry the id returned. Errors: invalid_argument,
   // token_out_of_range, context_overflow, queue_full.
   virtual uint64_t submit(RequestSpec spec) = 0;
+  // The logits [vocabulary] to draw from, after an event that delivered them.
+  virtual void provide(uint64_t request, std::vector<float> logits) = 0;
+  // Sets a request aside until `resume`: its place and its blocks go to others meanwhile.
+  virtual void pause(uint64_t request) = 0;
+  virtual void resume(uint64_t request) = 0;
   // Ends a request within a step (finish == cancelled). Unknown ids are ignored: it may just have ended.
   virtual void cancel(uint64_t request) = 0;
   // The receiver has taken an evaluate event; the next chunk may be computed.
   virtual void acknowledge(uint64_t request) = 0;
   virtual EngineInfo info() const = 0;
+  virtual EngineStats stats() const = 0;
   // Never changes; of any thread.
   virtual const Vocabulary& vocabulary() const = 0;
 };

@@ -63,6 +63,17 @@ int32_t greedy(std::span<const float> logits, const std::vector<float>& maxima, 
   return int32_t(std::find(first, logits.end(), best) - logits.begin());
 }
 
+void restrict(std::span<float> logits, const Restriction& restriction) {
+  for (int32_t token : restriction.banned)
+    if (size_t(token) < logits.size()) logits[size_t(token)] = -kInfinity;
+  if (restriction.allowed.empty()) return;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const size_t word = i / 32;
+    if (word >= restriction.allowed.size() || !(restriction.allowed[word] >> (i % 32) & 1))
+      logits[i] = -kInfinity;
+  }
+}
+
 }  // namespace
 
 struct Sampler::State {
@@ -124,7 +135,7 @@ void Sampler::accept(int32_t token) {
   state_->penalties.accept(token);
 }
 
-Sampled Sampler::sample(std::span<const float> logits, int32_t position) {
+Sampled Sampler::sample(std::span<const float> logits, int32_t position, const Restriction& restriction) {
   State& state = *state_;
   if (logits.size() != size_t(state.vocabulary)) {
     throw Error(Code::internal, "the sampler got " + std::to_string(logits.size()) + " logits, expected " +
@@ -138,23 +149,35 @@ Sampled Sampler::sample(std::span<const float> logits, int32_t position) {
   if (state.top_logprobs >= 0) log_total = state.describe(logits, scan.best, space, result);
 
   std::span<const float> changed = logits;
-  if (state.penalties.active()) {
-    space.touched.clear();
-    space.logits.assign(logits.begin(), logits.end());
-    state.penalties.apply(space.logits, space.touched);
-    changed = space.logits;
-    for (int32_t token : space.touched) {
-      const size_t start = size_t(token) / kScanBlock * kScanBlock;
-      space.maxima[start / kScanBlock] =
-          block_maximum(changed.subspan(start, std::min(kScanBlock, changed.size() - start)));
+  const bool restricted = !restriction.banned.empty() || !restriction.allowed.empty();
+  if (restriction.forced >= 0) {
+    result.token = restriction.forced;
+  } else {
+    if (state.penalties.active() || restricted) {
+      space.logits.assign(logits.begin(), logits.end());
+      changed = space.logits;
     }
-    scan.best = block_maximum(space.maxima);
+    if (state.penalties.active()) {
+      space.touched.clear();
+      state.penalties.apply(space.logits, space.touched);
+      for (int32_t token : space.touched) {
+        const size_t start = size_t(token) / kScanBlock * kScanBlock;
+        space.maxima[start / kScanBlock] =
+            block_maximum(changed.subspan(start, std::min(kScanBlock, changed.size() - start)));
+      }
+      scan.best = block_maximum(space.maxima);
+    }
+    if (restricted) {
+      restrict(space.logits, restriction);
+      scan = scan_maxima(changed, space.maxima);
+    }
     if (scan.best == -kInfinity) {
-      throw Error(Code::invalid_argument,
-                  "logitBias bans every token that is possible at position " + std::to_string(position));
+      throw Error(Code::invalid_argument, "no token is left that is possible at position " +
+                                              std::to_string(position) +
+                                              ": logitBias, bannedTokens or minTokens ban the others");
     }
+    result.token = state.choose(logits, changed, scan.best, position, space);
   }
-  result.token = state.choose(logits, changed, scan.best, position, space);
   if (state.top_logprobs >= 0) result.logprob = float(double(logits[size_t(result.token)]) - log_total);
   return result;
 }

@@ -48,6 +48,13 @@ struct Sampled {
   std::vector<TokenLogprob> top;  // the requested number of best alternatives, best first; none at -infinity
 };
 
+// What a draw is restricted to, whatever the settings.
+struct Restriction {
+  std::span<const int32_t> banned;    // tokens that cannot come
+  std::span<const uint32_t> allowed;  // one bit per token, lowest first; empty: all
+  int32_t forced = -1;                // the token that comes; -1: it is drawn
+};
+
 // Draws the tokens of one sequence. Random numbers are a function of (seed, position) alone. Not to be used
 // by two threads at once; work space is kept per thread.
 class Sampler {
@@ -64,8 +71,8 @@ class Sampler {
 
   // Draws the token for `position` from logits [vocabulary]; -infinity marks tokens that cannot come. Throws
   // numeric where the logits hold NaN or +infinity (neither has a distribution) or nothing but -infinity, and
-  // invalid_argument where logit_bias bans all tokens that are possible.
-  Sampled sample(std::span<const float> logits, int32_t position);
+  // invalid_argument where logit_bias and the restriction ban all tokens that are possible.
+  Sampled sample(std::span<const float> logits, int32_t position, const Restriction& restriction = {});
 
  private:
   struct State;

@@ -7,91 +7,191 @@ namespace {
 
 // Rows of an evaluation per step when whole rows of log-probabilities are wanted: each may take a megabyte.
 constexpr int32_t kEvaluateRows = 64;
+// The part of a step's prompt tokens that is not the first prompt's, where there are several.
+constexpr int32_t kOthersShare = 4;
+
+// Moves a request to its place among others.
+void insert(SequenceList& list, SequenceList& from, SequenceList::iterator at) noexcept {
+  auto place = list.end();
+  while (place != list.begin() && goes_before(**at, **std::prev(place))) --place;
+  list.splice(place, from, at);
+}
 
 }  // namespace
 
-Sequence* Scheduler::find(uint64_t id) {
-  const auto matches = [id](const auto& sequence) { return sequence->id == id; };
-  if (auto it = std::find_if(running_.begin(), running_.end(), matches); it != running_.end())
-    return it->get();
-  if (auto it = std::find_if(waiting_.begin(), waiting_.end(), matches); it != waiting_.end())
-    return it->get();
+void Scheduler::add(SequenceList& arrived) noexcept {
+  while (!arrived.empty()) insert(waiting_, arrived, arrived.begin());
+}
+
+SequenceList* Scheduler::list_of(uint64_t id, SequenceList::iterator& at) {
+  for (SequenceList* list : {&running_, &waiting_, &paused_}) {
+    at = std::find_if(list->begin(), list->end(), [id](const auto& sequence) { return sequence->id == id; });
+    if (at != list->end()) return list;
+  }
   return nullptr;
 }
 
-std::unique_ptr<Sequence> Scheduler::remove(uint64_t id) {
-  const auto take = [&](auto& list) -> std::unique_ptr<Sequence> {
-    for (auto it = list.begin(); it != list.end(); ++it) {
-      if ((*it)->id != id) continue;
-      std::unique_ptr<Sequence> sequence = std::move(*it);
-      list.erase(it);
-      cache_.close(sequence->cache);
-      return sequence;
-    }
-    return nullptr;
-  };
-  std::unique_ptr<Sequence> sequence = take(running_);
-  return sequence ? std::move(sequence) : take(waiting_);
+Sequence* Scheduler::find(uint64_t id) {
+  SequenceList::iterator at;
+  return list_of(id, at) ? at->get() : nullptr;
 }
 
-std::vector<std::unique_ptr<Sequence>> Scheduler::remove_all() {
-  std::vector<std::unique_ptr<Sequence>> all = std::move(running_);
-  running_.clear();
-  for (auto& sequence : waiting_) all.push_back(std::move(sequence));
-  waiting_.clear();
-  for (auto& sequence : all) cache_.close(sequence->cache);
+std::unique_ptr<Sequence> Scheduler::remove(uint64_t id) {
+  SequenceList::iterator at;
+  SequenceList* list = list_of(id, at);
+  if (!list) return nullptr;
+  std::unique_ptr<Sequence> sequence = std::move(*at);
+  list->erase(at);
+  cache_.close(sequence->cache, !sequence->spec.share_prefix);
+  return sequence;
+}
+
+SequenceList Scheduler::remove_all() noexcept {
+  SequenceList all = std::move(running_);
+  all.splice(all.end(), waiting_);
+  all.splice(all.end(), paused_);
+  for (auto& sequence : all) cache_.close(sequence->cache, !sequence->spec.share_prefix);
   return all;
 }
 
+void Scheduler::pause(uint64_t id) {
+  SequenceList::iterator at;
+  SequenceList* list = list_of(id, at);
+  if (list == &running_) put_aside(at, paused_);
+  if (list == &waiting_) paused_.splice(paused_.end(), waiting_, at);
+}
+
+void Scheduler::resume(uint64_t id) {
+  SequenceList::iterator at;
+  if (list_of(id, at) == &paused_) insert(waiting_, paused_, at);
+}
+
+// Takes a running request's blocks; what the tree keeps of them spares it work when it goes on.
+void Scheduler::put_aside(SequenceList::iterator at, SequenceList& to) {
+  Sequence& sequence = **at;
+  cache_.close(sequence.cache);
+  sequence.running = false;
+  sequence.computed = 0;
+  ++set_aside_;
+  insert(to, running_, at);
+}
+
+// Whether there is a place, the blocks for all that is to be computed, and one for each other to go on with.
+bool Scheduler::fits(const Sequence& sequence) const {
+  return running_.empty() || (running() < options_.max_concurrent &&
+                              cache_.has_room(sequence.cache, sequence.size() + 1, running()));
+}
+
 void Scheduler::admit() {
-  while (!waiting_.empty() && int32_t(running_.size()) < options_.max_concurrent) {
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
-    Sequence& sequence = *running_.back();
-    sequence.cache = cache_.open();
-    sequence.started = Clock::now();
-    for (int32_t token : sequence.spec.prompt) sequence.sampler.accept(token);
+  while (!waiting_.empty()) {
+    const auto next = waiting_.begin();
+    Sequence& sequence = **next;
+    sequence.cache = cache_.open(sequence.scope);
+    const int32_t cached = cache_.advance(sequence.cache, sequence.shareable(), 0);
+    while (!fits(sequence) && running_.back()->spec.priority < sequence.spec.priority)
+      put_aside(std::prev(running_.end()), waiting_);
+    if (!fits(sequence)) return cache_.close(sequence.cache);
+    sequence.computed = cached;
+    sequence.running = true;
+    if (!sequence.seen) {
+      sequence.started = Clock::now();
+      sequence.cached = sequence.most_computed = cached;
+      for (int32_t token : sequence.tokens) sequence.sampler.accept(token);
+      sequence.seen = true;
+    }
+    insert(running_, waiting_, next);
   }
+}
+
+void Scheduler::drop(Sequence& sequence, int32_t keep, int32_t count) {
+  cache_.close(sequence.cache);
+  const auto from = sequence.tokens.begin() + keep;
+  sequence.tokens.erase(from, from + count);
+  sequence.dropped += count;
+  sequence.cache = cache_.open(sequence.scope);
+  sequence.computed = cache_.advance(sequence.cache, sequence.shareable(), 0);
+}
+
+// Blocks for `count` more tokens, if need be those of a request that comes later and is not in this step yet.
+// False where the sequence itself was set aside.
+bool Scheduler::make_room(Sequence& sequence, int32_t count) {
+  while (!cache_.extend(sequence.cache, sequence.computed, sequence.computed + count)) {
+    auto last = std::prev(running_.end());
+    while (last->get() != &sequence && (*last)->last_step == step_) --last;
+    const bool itself = last->get() == &sequence;
+    put_aside(last, waiting_);
+    if (itself) return false;
+  }
+  return true;
 }
 
 bool Scheduler::plan() {
   admit();
+  ++step_;
   work_.clear();
   tokens_.clear();
   positions_.clear();
   outputs_.clear();
   slices_.clear();
-  // Decoding sequences first, so that a long prompt never stops them.
-  for (const auto& sequence : running_) {
-    if (!sequence->in_prompt()) schedule(*sequence, 1);
-  }
-  for (const auto& sequence : running_) {
-    const int32_t room = options_.max_batch_tokens - int32_t(tokens_.size());
-    if (room <= 0) break;
-    if (!sequence->in_prompt() || sequence->awaiting_acknowledge) continue;
-    int32_t count = std::min(room, sequence->prompt_tokens() - sequence->computed);
-    if (sequence->spec.evaluate_rows) count = std::min(count, kEvaluateRows);
-    schedule(*sequence, count);
-  }
+  writing_.clear();
+  for (const auto& sequence : running_)
+    if (sequence->decoding() && !sequence->awaits) writing_.push_back(sequence.get());
+  for (Sequence* sequence : writing_)
+    if (sequence->running) schedule(*sequence, 1);
+  writing_rows_ = rows();
+  schedule_prompts();
   // Spans only now: the vectors have stopped growing.
   batch_ = {tokens_, positions_, slices_, outputs_};
   return !work_.empty();
 }
 
-void Scheduler::schedule(Sequence& sequence, int32_t count) {
-  const int32_t first = sequence.computed;
-  cache_.extend(sequence.cache, first, first + count);
-  slices_.push_back({int32_t(tokens_.size()), count, first, sequence.cache.tables.data(),
-                     sequence.spec.adapter.get(), sequence.spec.adapter_scale});
-  const bool ends_prompt = first + count >= sequence.prompt_tokens();
-  const int32_t outputs = sequence.spec.evaluate ? count : ends_prompt && sequence.max_tokens > 0 ? 1 : 0;
+void Scheduler::schedule_prompts() {
+  prompts_.clear();
+  being_computed_.clear();
+  for (const auto& sequence : running_) {
+    if (sequence->decoding() || sequence->awaits) continue;
+    const int32_t before = sequence->computed;
+    sequence->computed = cache_.advance(sequence->cache, sequence->shareable(), before);
+    if (before == sequence->most_computed && sequence->drawn == 0) {
+      sequence->cached += sequence->computed - before;
+      sequence->most_computed = sequence->computed;
+    }
+    // Of those that need the same block next, the first computes it.
+    const uint64_t next = cache_.next_block(sequence->cache, sequence->shareable(), sequence->computed);
+    if (next != 0 && std::count(being_computed_.begin(), being_computed_.end(), next) > 0) continue;
+    if (next != 0) being_computed_.push_back(next);
+    prompts_.push_back(sequence.get());
+  }
+  if (prompts_.empty()) return;
+  const int32_t room = options_.max_batch_tokens - writing_rows_;
+  int32_t left = std::min(room, pace_.prompt_tokens(writing_rows_, room));
+  const auto take = [&](Sequence& sequence, int32_t most) {
+    if (!sequence.running || sequence.last_step == step_) return;
+    int32_t count = std::min(most, sequence.left());
+    if (sequence.spec.evaluate_rows) count = std::min(count, kEvaluateRows);
+    if (count > 0 && schedule(sequence, count)) left -= count;
+  };
+  const auto others = uint32_t(prompts_.size()) - 1;
+  take(*prompts_[0], others > 0 ? left - std::max(1, left / kOthersShare) : left);
+  if (others > 0) take(*prompts_[1 + turn_++ % others], left);
+  for (Sequence* sequence : prompts_) take(*sequence, left);
+}
+
+bool Scheduler::schedule(Sequence& sequence, int32_t count) {
+  if (!make_room(sequence, count)) return false;
+  sequence.last_step = step_;
+  const int32_t first = sequence.computed, end = first + count;
+  slices_.push_back({rows(), count, first, sequence.cache.tables.data(), sequence.spec.adapter.get(),
+                     sequence.spec.adapter_scale});
+  const int32_t delivered = end - std::clamp(sequence.logits_from, first, end);
+  const int32_t outputs = std::max(delivered, sequence.draws() && end == sequence.size() ? 1 : 0);
   work_.push_back({&sequence, first, count, int32_t(outputs_.size()), outputs});
   for (int32_t i = 0; i < count; ++i) {
-    if (i >= count - outputs) outputs_.push_back(int32_t(tokens_.size()));
-    tokens_.push_back(first + i < sequence.prompt_tokens() ? sequence.spec.prompt[size_t(first + i)]
-                                                           : sequence.next_token);
+    if (i >= count - outputs) outputs_.push_back(rows());
+    tokens_.push_back(sequence.tokens[size_t(first + i)]);
     positions_.push_back(first + i);
   }
+  return true;
 }
 
 }  // namespace inhouse

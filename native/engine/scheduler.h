@@ -1,49 +1,22 @@
-// Who gets computed next: requests wait in arrival order, a bounded number runs together, and each step
-// carries one token of every sequence that is decoding plus as much of the oldest prompts as fits.
+// Who gets computed next. A bounded number of requests runs together; the others wait, those of higher
+// priority first and of equal ones in order of arrival. Each step carries one token (or several, where some
+// are guessed) of every sequence that is writing, plus as much of prompts as their pace allows.
+//
+// What every running request can count on: one that is writing advances in every step; of those in their
+// prompts, the first in order advances in every step and each other one at least once in maxConcurrent steps,
+// except while another computes the very tokens it needs next, whose result it takes over.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "native/engine/engine.h"
-#include "native/engine/kv_cache.h"
-#include "native/engine/stop_matcher.h"
+#include "native/engine/pace.h"
+#include "native/engine/sequence.h"
 
 namespace inhouse {
-
-using Clock = std::chrono::steady_clock;
-
-// A request from submit to its last event.
-struct Sequence {
-  // Checks the sampling settings. Error: invalid_argument.
-  Sequence(RequestSpec request, int32_t vocabulary)
-      : spec(std::move(request)),
-        sampler(spec.sampling, vocabulary, spec.top_logprobs),
-        stop_matcher(spec.stop),
-        submitted(Clock::now()) {}
-
-  uint64_t id = 0;
-  RequestSpec spec;
-  Sampler sampler;
-  StopMatcher stop_matcher;
-  int32_t max_tokens = 0;  // resolved: what the context leaves room for
-  int32_t computed = 0;    // tokens whose K and V are in the cache
-  int32_t completion_tokens = 0;
-  int32_t next_token = -1;            // drawn last, to be computed next; -1 while in the prompt
-  bool awaiting_acknowledge = false;  // an evaluation waits for its reader
-  BlockTables cache;
-  Clock::time_point submitted, started, first_token;
-
-  int32_t prompt_tokens() const { return int32_t(spec.prompt.size()); }
-  bool in_prompt() const { return computed < prompt_tokens(); }
-};
-
-// Lists, so that requests change hands without allocation.
-using SequenceList = std::list<std::unique_ptr<Sequence>>;
 
 // What one sequence does in the current step.
 struct Work {
@@ -56,33 +29,65 @@ struct Work {
 
 class Scheduler {
  public:
-  Scheduler(KvCache& cache, const EngineOptions& options) : cache_(cache), options_(options) {}
+  Scheduler(KvCache& cache, const EngineOptions& options)
+      : cache_(cache), options_(options), pace_(options.max_slowdown, options.max_concurrent) {}
 
-  // Takes over all of `arrived`, in order.
-  void add(SequenceList& arrived) noexcept { waiting_.splice(waiting_.end(), arrived); }
+  // Takes over all of `arrived`.
+  void add(SequenceList& arrived) noexcept;
   Sequence* find(uint64_t id);
-  // Takes a request out, wherever it is; frees its blocks. Null where it is unknown.
+  // Takes a request out, wherever it is, and frees its blocks. Null where it is unknown.
   std::unique_ptr<Sequence> remove(uint64_t id);
   // Takes all of them out.
-  std::vector<std::unique_ptr<Sequence>> remove_all();
+  SequenceList remove_all() noexcept;
+  // Sets a request aside until `resume`: it gives its place and its blocks to others.
+  void pause(uint64_t id);
+  void resume(uint64_t id);
+
+  // Drops `count` tokens of a running request after the first `keep`; what follows them is computed again.
+  void drop(Sequence& sequence, int32_t keep, int32_t count);
 
   // Plans a step and fills batch() and work(). False where nothing can be computed now.
   bool plan();
   const Batch& batch() const { return batch_; }
   const std::vector<Work>& work() const { return work_; }
+  // Takes note of how long the planned step took.
+  void took(double seconds) { pace_.record(writing_rows_, rows() - writing_rows_, seconds); }
+
+  template <class F>
+  void each(F f) {  // every request, running or not
+    for (const SequenceList* list : {&running_, &waiting_, &paused_})
+      for (const auto& sequence : *list) f(*sequence);
+  }
+  int32_t running() const { return int32_t(running_.size()); }
+  int32_t waiting() const { return int32_t(waiting_.size()); }
+  int32_t paused() const { return int32_t(paused_.size()); }
+  int64_t set_aside() const { return set_aside_; }
 
  private:
+  int32_t rows() const { return int32_t(tokens_.size()); }
+  SequenceList* list_of(uint64_t id, SequenceList::iterator& at);
   void admit();
-  void schedule(Sequence& sequence, int32_t count);
+  bool fits(const Sequence& sequence) const;
+  void put_aside(SequenceList::iterator at, SequenceList& to);
+  bool make_room(Sequence& sequence, int32_t count);
+  bool schedule(Sequence& sequence, int32_t count);
+  void schedule_prompts();
 
   KvCache& cache_;
   const EngineOptions& options_;
-  SequenceList waiting_;
-  std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
+  Pace pace_;
+  SequenceList waiting_, running_;  // each in order
+  SequenceList paused_;
+  uint32_t turn_ = 0;  // whose prompt comes second
+  uint64_t step_ = 0;
+  int64_t set_aside_ = 0;
 
   // The step's batch and the memory behind its spans.
   Batch batch_;
   std::vector<Work> work_;
+  std::vector<Sequence*> writing_, prompts_;
+  std::vector<uint64_t> being_computed_;
+  int32_t writing_rows_ = 0;
   std::vector<int32_t> tokens_, positions_, outputs_;
   std::vector<SequenceSlice> slices_;
 };

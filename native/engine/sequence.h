@@ -1,0 +1,80 @@
+// A request as the engine works on it.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "native/engine/engine.h"
+#include "native/engine/kv_cache.h"
+#include "native/engine/stop_matcher.h"
+
+namespace inhouse {
+
+using Clock = std::chrono::steady_clock;
+
+// From submit to its last event. Its tokens are those of the prompt and then those drawn; computing them
+// gives K and V for the cache, and the last one's logits the next token. So it makes no difference whether a
+// sequence is in its prompt, writes, or is computed again after it was set aside.
+struct Sequence {
+  // Checks the sampling settings. Error: invalid_argument.
+  Sequence(RequestSpec request, int32_t vocabulary)
+      : spec(std::move(request)),
+        tokens(std::move(spec.prompt)),
+        prompt_tokens(int32_t(tokens.size())),
+        sampler(spec.sampling, vocabulary, spec.top_logprobs),
+        stop_matcher(spec.stop),
+        submitted(Clock::now()) {
+    if (spec.evaluate || spec.prompt_logprobs) logits_from = spec.logits_from;
+  }
+
+  uint64_t id = 0;
+  RequestSpec spec;  // without its prompt:
+  std::vector<int32_t> tokens;
+  int32_t prompt_tokens;
+  Sampler sampler;
+  StopMatcher stop_matcher;
+  std::string scope;          // of the prefixes it shares
+  int32_t max_tokens = 0;     // resolved: what the context leaves room for
+  int32_t drawn = 0;          // tokens after the prompt
+  int32_t computed = 0;       // tokens whose K and V are in the cache
+  int32_t most_computed = 0;  // before it was set aside
+  int32_t cached = 0;         // of the prompt's tokens, those that came from the cache
+  int32_t dropped = 0;        // the oldest tokens, which made room
+  // The first token whose logits are still to be delivered; beyond all tokens where none are.
+  int32_t logits_from = INT32_MAX;
+  bool running = false;  // has a place, and blocks:
+  BlockTables cache;
+  std::vector<uint32_t> mask;       // of the next token, where there is a constraint
+  std::optional<Error> mask_error;  // why there is none
+  bool seen = false;                // by a step: the sampler knows the prompt
+  bool awaits = false;              // its reader's acknowledgement, or the logits it changes
+  uint64_t last_step = 0;           // that carried it
+  Clock::time_point submitted, started, first_token, last_token;
+
+  int32_t size() const { return int32_t(tokens.size()); }
+  int32_t left() const { return size() - computed; }
+  // Only the token drawn last is to be computed.
+  bool decoding() const { return left() == 1 && drawn > 0; }
+  bool in_prompt() const { return computed < prompt_tokens - dropped; }
+  bool draws() const { return !spec.evaluate && max_tokens > 0; }
+  // Tokens that may come from the cache: not those whose logits are wanted.
+  std::span<const int32_t> shareable() const {
+    return {tokens.data(), size_t(std::min(logits_from, size() - 1))};
+  }
+};
+
+// Lists, so that requests change hands without allocation.
+using SequenceList = std::list<std::unique_ptr<Sequence>>;
+
+// Who goes first: the higher priority, of equal ones the request that came first.
+inline bool goes_before(const Sequence& a, const Sequence& b) {
+  return a.spec.priority != b.spec.priority ? a.spec.priority > b.spec.priority : a.id < b.id;
+}
+
+}  // namespace inhouse

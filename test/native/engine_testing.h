@@ -1,0 +1,159 @@
+// Shared by the engine tests: small random models, engines over them, and what requests got.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "native/engine/engine.h"
+#include "test/native/check.h"
+#include "test/native/gguf_writer.h"
+#include "test/native/random_model.h"
+
+namespace inhouse::test {
+
+using kernels::TypeId;
+
+// What one request got in all.
+struct Outcome {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;  // evaluate: of each next token; else of each token drawn
+  std::vector<float> rows;
+  std::string text;
+  FinishReason finish = FinishReason::none;
+  std::optional<Error> error;
+  std::optional<std::string> stop;
+  Usage usage;
+};
+
+class Collector final : public EventSink {
+ public:
+  void on_events(std::vector<Event>&& events) override {
+    const std::lock_guard lock(mutex_);
+    for (Event& e : events) {
+      Outcome& o = outcomes_[e.request];
+      o.tokens.insert(o.tokens.end(), e.tokens.begin(), e.tokens.end());
+      o.logprobs.insert(o.logprobs.end(), e.token_logprobs.begin(), e.token_logprobs.end());
+      for (const Sampled& s : e.logprobs) o.logprobs.push_back(s.logprob);
+      o.rows.insert(o.rows.end(), e.rows.begin(), e.rows.end());
+      o.text += e.text;
+      o.finish = e.finish;
+      if (e.error) o.error = e.error;
+      if (e.stop) o.stop = e.stop;
+      o.usage = e.usage;
+      if (engine) engine->acknowledge(e.request);
+    }
+    changed_.notify_all();
+  }
+  Outcome wait(uint64_t id) {
+    std::unique_lock lock(mutex_);
+    const bool done = changed_.wait_for(lock, std::chrono::seconds(60),
+                                        [&] { return outcomes_[id].finish != FinishReason::none; });
+    CHECK(done);
+    return outcomes_[id];
+  }
+  size_t tokens(uint64_t id) {
+    const std::lock_guard lock(mutex_);
+    return outcomes_[id].tokens.size();
+  }
+  Engine* engine = nullptr;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<uint64_t, Outcome> outcomes_;
+};
+
+// A model file in the temporary folder, a model and an engine over it.
+class Rig {
+ public:
+  explicit Rig(const RandomModel& shape, Device device = Device::reference, int32_t threads = 1,
+               EngineOptions options = {}, CpuOptions cpu = {}) {
+    static int count = 0;
+    path_ =
+        (std::filesystem::temp_directory_path() /
+         ("inhouse-engine-test-" + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())) +
+          "-" + std::to_string(++count) + ".gguf"))
+            .string();
+    write_random_model(shape, path_);
+    cpu.threads = threads;
+    ModelOptions model_options;
+    model_options.path = path_;
+    model_options.device = device;
+    model_options.cpu = cpu;
+    model = Model::load(model_options, {});
+    Vocabulary vocabulary;  // token t is written as its number in brackets, control tokens 0 and 1 as nothing
+    vocabulary.offsets.push_back(0);
+    for (uint32_t t = 0; t < shape.vocabulary; ++t) {
+      const std::string text = t < 2 ? "" : "[" + std::to_string(t) + "]";
+      vocabulary.bytes.insert(vocabulary.bytes.end(), text.begin(), text.end());
+      vocabulary.offsets.push_back(uint32_t(vocabulary.bytes.size()));
+    }
+    engine = Engine::create(model, std::move(vocabulary), options, collector);
+    collector.engine = engine.get();
+  }
+  ~Rig() {
+    engine.reset();
+    std::filesystem::remove(path_);
+  }
+  const std::string& path() const { return path_; }
+
+  Collector collector;
+  std::shared_ptr<Model> model;
+  std::unique_ptr<Engine> engine;
+
+ private:
+  std::string path_;
+};
+
+inline std::vector<int32_t> prompt_of(int32_t count, int32_t vocabulary = 200, int32_t salt = 0) {
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < count; ++i) tokens.push_back((i * 37 + salt * 101 + 5) % vocabulary);
+  return tokens;
+}
+
+inline RequestSpec request(int32_t prompt_tokens, int32_t max_tokens, float temperature = 0,
+                           int32_t salt = 0) {
+  RequestSpec spec;
+  spec.prompt = prompt_of(prompt_tokens, 200, salt);
+  spec.max_tokens = max_tokens;
+  spec.sampling.temperature = temperature;
+  spec.sampling.seed = 42;
+  spec.top_logprobs = 0;
+  return spec;
+}
+
+inline Code code_of(Rig& rig, RequestSpec spec) {
+  try {
+    rig.engine->submit(std::move(spec));
+  } catch (const Error& e) {
+    return e.code();
+  }
+  return Code::internal;
+}
+
+inline std::vector<RandomModel> shapes() {
+  RandomModel llama, qwen, gemma, experts;
+  qwen.architecture = "qwen2";
+  qwen.tied = false;
+  gemma.architecture = "gemma3";
+  gemma.layers = 7;
+  gemma.window = 40;
+  gemma.kv_heads = 1;
+  gemma.head_dim = 32;
+  experts.architecture = "qwen3moe";
+  experts.experts = 6;
+  experts.experts_used = 3;
+  experts.ffn_width = 64;
+  for (RandomModel* m : {&llama, &qwen, &gemma, &experts}) m->matrix_type = m->embedding_type = TypeId::q8_0;
+  return {llama, qwen, gemma, experts};
+}
+
+inline std::vector<Device> devices() {
+  return {Device::reference, Device::cpu};
+}
+
+}  // namespace inhouse::test
