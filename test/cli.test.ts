@@ -16,6 +16,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { BenchResult } from "../lib/cli/commands/bench.ts";
 import { inFlags } from "../dist/cli/settings.js";
+import { ggufAdapter, tinyPairs } from "./support/adapters.ts";
 import { tinyModel, writeGguf } from "./support/gguf-writer.ts";
 import { device, modelPath, smollm2 } from "./support/models.ts";
 
@@ -336,6 +337,34 @@ describe("run", () => {
     expect(a.stdout).toBe(b.stdout);
     expect(a.stdout).not.toBe(c.stdout);
     expect(a.stderr).toBe("");
+  });
+
+  test("an adapter, as trained and scaled", async () => {
+    const file = writeGguf(join(folder, "tiny-for-adapters.gguf"), tinyModel());
+    const adapter = join(folder, "a=b.gguf");
+    writeFileSync(adapter, ggufAdapter(tinyPairs(7), 8));
+    const run = async (...args: string[]): Promise<string> => {
+      const common = ["--raw", "--temperature", "0", "--max-tokens", "12", "--ignore-stop-tokens", "--json"];
+      const { code, stdout, stderr } = await inhouse(
+        "run",
+        file,
+        "a question",
+        ...common,
+        ...onDevice,
+        ...args,
+      );
+      expect([code, stderr]).toEqual([0, ""]);
+      return (JSON.parse(stdout) as { text: string }).text;
+    };
+    const plain = await run();
+    expect(await run("--adapter", `${adapter}=0`)).toBe(plain);
+    expect(await run("--adapter", adapter)).not.toBe(plain);
+    expect(await run("--adapter", `${adapter}=1.0`)).toBe(await run("--adapter", adapter));
+    const refused = await inhouse("run", file, "x", "--raw", "--adapter", file, ...onDevice);
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining("ERR_INHOUSE_ADAPTER_INVALID"),
+    ]);
   });
 
   test("a template of one's own, stop texts and overrides", async () => {

@@ -113,6 +113,9 @@ class Profiler final : public Backend {
   void add(float* x, const float* y, int64_t count) override {
     time("add", [&] { inner_->add(x, y, count); });
   }
+  void add_scaled(float* x, const float* y, float scale, int64_t count) override {
+    time("add_scaled", [&] { inner_->add_scaled(x, y, scale, count); });
+  }
   void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) override {
     time("gather", [&] { inner_->gather(x, rows, width, out); });
   }
