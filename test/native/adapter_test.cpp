@@ -321,8 +321,14 @@ TEST(half_precision_and_quantized_adapters) {
       const auto model = load_model(base.path, device);
       const auto narrow = load_adapter(model, bytes), wide = load_adapter(model, exact);
       CHECK(narrow->bytes() < wide->bytes());
-      CHECK(same_bits(logits_of(*model, {some_tokens(20, 3), narrow.get()}),
-                      logits_of(*model, {some_tokens(20, 3), wide.get()})));
+      // Where the processor multiplies BF16 itself, activations are rounded to it as well.
+      const auto got = logits_of(*model, {some_tokens(20, 3), narrow.get()}),
+                 expected = logits_of(*model, {some_tokens(20, 3), wide.get()});
+      if (device == Device::cpu && type == TypeId::bf16) {
+        check_below("BF16", error_of(got, expected), 5e-3);
+      } else {
+        CHECK(same_bits(got, expected));
+      }
     }
   }
   // Quantized ones become float32.
