@@ -126,7 +126,7 @@ describe("fitting", () => {
 });
 
 describe("figures", () => {
-  const limits = { readBytes: 100, dotMultiplyAdds: 100, floatMultiplyAdds: 100 };
+  const limits = { readBytes: 100, dotMultiplyAdds: 100, floatMultiplyAdds: 100, bf16MultiplyAdds: 100 };
 
   test("a round without a peak of memory", () => {
     const work = { weightBytes: 1, prompt: () => [], decode: () => [] } as unknown as ModelWork;

@@ -16,6 +16,7 @@ interface Kernels {
     readGB: number;
     dotGMAC: number;
     fmaGMAC: number;
+    bf16GMAC: number;
     products: { type: string; vectorGB: number }[];
   }[];
 }

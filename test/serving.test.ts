@@ -59,7 +59,7 @@ describe("prefixes", () => {
     const alone = await model
       .complete(tokens(320, 7), { seed: 7, maxTokens: 8, ignoreStopTokens: true })
       .result();
-    expect(alone.tokens).toEqual(results[2]!.tokens);
+    expect(alone.tokens).toEqual(results[2].tokens);
   });
 });
 
@@ -93,7 +93,7 @@ describe("order", () => {
     const all = Array.from({ length: 13 }, (_, i) =>
       model.complete(tokens(20, i), { ...greedy, maxTokens: 900 }),
     );
-    await expect(all[12]!.result()).rejects.toMatchObject({ code: "ERR_INHOUSE_QUEUE_FULL" });
+    await expect(all[12].result()).rejects.toMatchObject({ code: "ERR_INHOUSE_QUEUE_FULL" });
     for (const one of all) one.cancel();
     await Promise.allSettled(all.map((one) => one.result()));
     expect(model.stats()).toMatchObject({ running: 0, waiting: 0, paused: 0 });
@@ -112,7 +112,7 @@ describe("what may come", () => {
       .complete("One, two,", { ...greedy, maxTokens: 8, forcedTokens: new Set([500, 600]), logprobs: true })
       .result();
     expect(forced.tokens.slice(0, 2)).toEqual([500, 600]);
-    expect(forced.logprobs![0]!.token).toBe(500);
+    expect(forced.logprobs![0].token).toBe(500);
     const stopped = await model
       .complete("One, two,", { ...greedy, maxTokens: 8, stopTokens: free.tokens, minTokens: 5 })
       .result();
@@ -231,12 +231,12 @@ describe("readers", () => {
     // All four places are held by readers that do not read; others pass.
     await model.complete("Hello", { ...greedy, maxTokens: 20 }).result();
     let seen = 1;
-    for (let more = await iterators[0]!.next(); more.done !== true; more = await iterators[0]!.next()) {
+    for (let more = await iterators[0].next(); more.done !== true; more = await iterators[0].next()) {
       seen += more.value.tokens.length;
     }
     expect(seen).toBeGreaterThanOrEqual(890);
     // Whoever awaits the end reads.
-    expect((await slow[1]!.result()).tokens).toHaveLength(900);
+    expect((await slow[1].result()).tokens).toHaveLength(900);
     for (const one of slow) one.cancel();
   });
 });
