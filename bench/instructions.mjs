@@ -76,7 +76,9 @@ function blocksOf(isa, type, tokens, count) {
     });
     child.on("error", reject);
     child.on("close", (code) =>
-      code === 0 ? resolve(blocks) : reject(new Error(`${program} ${args.join(" ")}: exit status ${code}${other}`)),
+      code === 0
+        ? resolve(blocks)
+        : reject(new Error(`${program} ${args.join(" ")}: exit status ${code}${other}`)),
     );
   });
 }

@@ -5,7 +5,15 @@ import { join } from "node:path";
 import { format } from "prettier";
 
 import { picture } from "../bench/picture.mjs";
-import { kernelTable, modelTable, number, plural, table, typescriptTable } from "../bench/tables.mjs";
+import {
+  instructionTable,
+  kernelTable,
+  modelTable,
+  number,
+  plural,
+  table,
+  typescriptTable,
+} from "../bench/tables.mjs";
 
 const root = join(import.meta.dirname, "..");
 const read = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -87,6 +95,19 @@ ${table(head, rows)}
 `;
 }
 
+/** What each set's multiply-adds cost in instructions (bench/instructions.mjs). */
+function instructions([name, result]) {
+  const uses = {};
+  for (const { isa, multiplyBy } of result.counts)
+    for (const instruction of multiplyBy) (uses[isa] ??= new Set()).add(instruction);
+  const by = Object.entries(uses).map(([isa, names]) => `${isa}: ${[...names].join(", ")}`);
+  const { rows, cols } = result.shape;
+  return `A matrix of ${rows} × ${cols} by rows of activations, quantizing them included (\`bench/results/${name}\`); multiplying by ${by.join("; ")}.
+
+${instructionTable(result)}
+`;
+}
+
 const page = `# Performance
 
 This page is written by \`node scripts/performance-doc.mjs\` from \`bench/results/\`.
@@ -96,6 +117,11 @@ This page is written by \`node scripts/performance-doc.mjs\` from \`bench/result
 \`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm install\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
 
 ${results("speed").map(speed).join("\n")}
+### Instructions of the ARM kernels
+
+No ARM processor was at hand: \`node bench/instructions.mjs\` counts what the kernels execute under emulation. Each figure is instructions per multiply-add; in brackets, the share of them that multiplies and adds, which would be all at best. An \`sdot\` or \`usdot\` does 16 multiply-adds, \`smull\` and \`smlal\` 8, \`fmla\` 4; \`smmla\` and its like, which do 32, are not used. Counts say nothing of how long instructions take.
+
+${results("instructions").map(instructions).join("\n")}
 ## Accuracy
 
 Mean KL divergence (in nats) of the next-token distribution from what float32 gives for the same file, over four contexts of 1,024 tokens of mixed prose, code and scripts; test/golden/README.md has the commands. The reference device agrees with transformers to about 1e-11.
