@@ -5,8 +5,8 @@
 //     [--root /usr/aarch64-linux-gnu] [--isa NAME,…] [--type NAME,…]
 //
 // after a cross build (docs/adding-a-kernel.md). qemu writes each translated block's instructions once and a line for
-// every time it runs one; both are read from a pipe. Two runs differ in two products, so that their difference is
-// theirs alone. --functions also says which functions the instructions stand in.
+// every time it runs one; both are read from a pipe. Two runs differ in one product, so that their difference is
+// its alone. --functions also says which functions the instructions stand in.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
@@ -25,9 +25,9 @@ const { values: options } = parseArgs({
     type: { type: "string", default: "Q4_K,Q6_K,Q8_0,Q4_1,IQ4_XS,F16" },
   },
 });
-const shape = { rows: 1024, cols: 512 };
+const shape = { rows: 512, cols: 512 };
 const activationRows = [1, 24]; // decoding; a prompt, unpacked once for all its rows
-const repeats = [1, 3];
+const repeats = [1, 2];
 
 // Vector instructions that multiply and add (Arm Architecture Reference Manual, C4.1): of 16 bytes, or of 4 floats.
 const multiplies = [
