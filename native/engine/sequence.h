@@ -12,6 +12,7 @@
 
 #include "native/engine/engine.h"
 #include "native/engine/kv_cache.h"
+#include "native/engine/lookup.h"
 #include "native/engine/stop_matcher.h"
 
 namespace inhouse {
@@ -55,6 +56,10 @@ struct Sequence {
   bool seen = false;                // by a step: the sampler knows the prompt
   bool awaits = false;              // its reader's acknowledgement, or the logits it changes
   uint64_t last_step = 0;           // that carried it
+  PromptLookup lookup;
+  std::vector<int32_t> guesses;  // at the tokens that come next, which the step carries
+  std::vector<double> odds;      // that each holds
+  int32_t guessed = 0, held = 0;
   Clock::time_point submitted, started, first_token, last_token;
 
   int32_t size() const { return int32_t(tokens.size()); }
