@@ -64,6 +64,9 @@ function logprobsProblem(value: unknown): string | undefined {
   return fits ? undefined : `true, false or a whole number from 0 to ${maxAlternatives}`;
 }
 
+/** Every value of the option `speculation`. */
+export const speculations = ["auto", "off", "lookup"] as const;
+
 const maxTimeoutMs = 1e9;
 
 export const orderRules = {
@@ -97,6 +100,7 @@ const requestRules = {
   promptLogprobs: { kind: "boolean" },
   overflow: { kind: "choice", values: ["error", "shift"] },
   n: { kind: "integer", min: 1, max: 1024 },
+  speculation: { kind: "choice", values: speculations },
   stop: { kind: "other", problem: stopProblem },
   stopTokens: { kind: "other", read: toArray, problem: tokensProblem },
   ignoreStopTokens: { kind: "boolean" },
@@ -194,6 +198,7 @@ export function resolveRequest<Options extends GenerateOptions>(
       promptLogprobs: options.promptLogprobs ?? false,
       processLogits: options.logitsProcessor !== undefined,
       shiftKeep: -1,
+      speculation: options.speculation ?? "auto",
       stop: typeof stop === "string" ? [stop] : [...stop],
       stopTokens: Int32Array.from([...fromFile, ...stopTokens]),
       topLogprobs: logprobs === false ? -1 : logprobs === true ? 0 : logprobs,

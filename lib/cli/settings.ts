@@ -126,6 +126,12 @@ export const requestFlags = {
     parse: (texts) => texts.map((text) => parseInteger(text, 0, maxInt)),
   },
   ignoreStopTokens: { name: "ignore-stop-tokens", help: "Go on after the file's stop tokens." },
+  speculation: choice(
+    "speculation",
+    "WAY",
+    completeRules.speculation.values,
+    "Guesses at the next tokens, which change the speed alone.",
+  ),
 } as const satisfies Flags;
 
 const flagNames = new Map<string, string>([

@@ -421,7 +421,8 @@ class EngineThread final : public Engine {
       }
       const size_t row = size_t(w.first_output - work[0].first_output);
       guarded(*w.sequence, [&] {
-        if (w.sequence->spec.process_logits) return ask(*w.sequence, logits.subspan(row * vocabulary, vocabulary));
+        if (w.sequence->spec.process_logits)
+          return ask(*w.sequence, logits.subspan(row * vocabulary, vocabulary));
         draw_all(w, logits.subspan(row * vocabulary, size_t(w.outputs) * vocabulary));
       });
     }
