@@ -55,10 +55,13 @@ void fit_memory(EngineOptions& options, const Model& model) {
   if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
   const uint64_t known = platform::memory_info().available;
   const uint64_t available = known == 0 ? UINT64_MAX : known;
-  const uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  if (options.draft) activations += Draft::activation_bytes_for(options);
   const auto cache_bytes = [&](int64_t tokens) {
     options.kv_tokens = tokens;
-    return KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
+    const uint64_t own = KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
+    const uint64_t draft = options.draft ? Draft::cache_bytes_for(options, sizes_of(options)) : 0;
+    return own > UINT64_MAX - draft ? UINT64_MAX : own + draft;
   };
   if (options.kv_bytes > 0) {
     int64_t tokens = 0, most = INT32_MAX;
@@ -114,6 +117,9 @@ EngineOptions resolve(EngineOptions options, const Model& model) {
   if (!(options.max_slowdown >= 1 && options.max_slowdown <= 1000))
     throw Error(Code::invalid_argument,
                 "maxSlowdown is " + std::to_string(options.max_slowdown) + "; expected 1 to 1000");
+  check_range("draft.tokens", options.draft_tokens, 1, kMostGuesses);
+  if (options.draft && options.draft->shares_weights(model))
+    throw Error(Code::invalid_argument, "the draft is the model itself; expected a smaller one");
   const KvType natural = std::string(model.backend().name()) == "reference" ? KvType::f32 : KvType::f16;
   if (!options.kv_type_k) options.kv_type_k = natural;
   if (!options.kv_type_v) options.kv_type_v = natural;
@@ -131,7 +137,7 @@ class EngineThread final : public Engine {
         sink_(sink),
         cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, sizes_of(options_)),
         forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
-        scheduler_(cache_, options_) {
+        scheduler_(cache_, options_, sizes_of(options_), vocabulary_.size()) {
     note_state();
     thread_ = std::thread([this] { loop(); });
   }
@@ -181,6 +187,7 @@ class EngineThread final : public Engine {
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
   EngineInfo info() const override {
+    const Draft* const draft = scheduler_.draft();
     return {options_.context_length,
             options_.max_concurrent,
             options_.max_queue,
@@ -188,8 +195,8 @@ class EngineThread final : public Engine {
             int32_t(options_.kv_tokens),
             *options_.kv_type_k,
             *options_.kv_type_v,
-            cache_.bytes(),
-            forward_.bytes()};
+            cache_.bytes() + (draft ? draft->cache_bytes() : 0),
+            forward_.bytes() + (draft ? draft->activation_bytes() : 0)};
   }
 
   EngineStats stats() const override {

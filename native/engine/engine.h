@@ -41,8 +41,12 @@ struct EngineOptions {
   uint64_t kv_bytes = 0;            // the same in bytes; 0: as kv_tokens says
   std::optional<KvType> kv_type_k;  // absent: f32 on the reference device, else f16
   std::optional<KvType> kv_type_v;
+  // Guesses for it, up to `draft_tokens` in a step; of the same vocabulary, or null.
+  std::shared_ptr<Model> draft;
+  int32_t draft_tokens = 8;
+  bool guess_always = false;  // for tests: all guesses that have room are tried, whatever they cost
   // For tests: appends guesses at what follows `tokens`, the first `prompt` of which are the prompt's. They
-  // take the place of the engine's own, and all that have room are tried.
+  // take the place of the engine's own.
   std::function<void(std::span<const int32_t> tokens, int32_t prompt, std::vector<int32_t>& guesses)> guesser;
 };
 

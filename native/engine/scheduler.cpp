@@ -42,6 +42,7 @@ std::unique_ptr<Sequence> Scheduler::remove(uint64_t id) {
   if (!list) return nullptr;
   std::unique_ptr<Sequence> sequence = std::move(*at);
   list->erase(at);
+  speculation_.forget(*sequence);
   cache_.close(sequence->cache, !sequence->spec.share_prefix);
   return sequence;
 }
@@ -50,7 +51,10 @@ SequenceList Scheduler::remove_all() noexcept {
   SequenceList all = std::move(running_);
   all.splice(all.end(), waiting_);
   all.splice(all.end(), paused_);
-  for (auto& sequence : all) cache_.close(sequence->cache, !sequence->spec.share_prefix);
+  for (auto& sequence : all) {
+    speculation_.forget(*sequence);
+    cache_.close(sequence->cache, !sequence->spec.share_prefix);
+  }
   return all;
 }
 
@@ -69,6 +73,7 @@ void Scheduler::resume(uint64_t id) {
 // Takes a running request's blocks; what the tree keeps of them spares it work when it goes on.
 void Scheduler::put_aside(SequenceList::iterator at, SequenceList& to) {
   Sequence& sequence = **at;
+  speculation_.forget(sequence);
   cache_.close(sequence.cache);
   sequence.running = false;
   sequence.computed = 0;
@@ -110,7 +115,7 @@ void Scheduler::drop(Sequence& sequence, int32_t keep, int32_t count) {
   sequence.dropped += count;
   sequence.cache = cache_.open(sequence.scope);
   sequence.computed = cache_.advance(sequence.cache, sequence.shareable(), 0);
-  sequence.lookup.clear();
+  speculation_.forget(sequence);
 }
 
 // Blocks for `count` more tokens, if need be those of a request that comes later and is not in this step yet.

@@ -33,11 +33,11 @@ struct Work {
 
 class Scheduler {
  public:
-  Scheduler(KvCache& cache, const EngineOptions& options)
+  Scheduler(KvCache& cache, const EngineOptions& options, const KvSizes& sizes, int32_t vocabulary)
       : cache_(cache),
         options_(options),
         pace_(options.max_slowdown, options.max_concurrent + kMostGuesses),
-        speculation_(options) {}
+        speculation_(options, sizes, vocabulary) {}
 
   // Takes over all of `arrived`.
   void add(SequenceList& arrived) noexcept;
@@ -71,6 +71,7 @@ class Scheduler {
   int32_t running() const { return int32_t(running_.size()); }
   int32_t waiting() const { return int32_t(waiting_.size()); }
   int32_t paused() const { return int32_t(paused_.size()); }
+  const Draft* draft() const { return speculation_.draft(); }
   int64_t set_aside() const { return set_aside_; }
 
  private:

@@ -7,44 +7,47 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "native/engine/draft.h"
 #include "native/engine/engine.h"
 #include "native/engine/sequence.h"
+#include "native/engine/step_cost.h"
 
 namespace inhouse {
 
 // Guesses of a sequence in one step, at most.
 inline constexpr int32_t kMostGuesses = 23;
 
-// What a step takes by its rows, as a line through the last ones: steps without prompts alone.
-class StepCost {
- public:
-  void record(int32_t rows, double seconds);
-  double seconds(int32_t rows) const;  // 0 where nothing is known
-
- private:
-  // Weighted means, and sums of squares and products around them.
-  double weight_ = 0, rows_ = 0, seconds_ = 0, rows_rows_ = 0, rows_seconds_ = 0;
-};
-
 class Speculation {
  public:
-  explicit Speculation(const EngineOptions& options) : options_(options) {}
+  // `vocabulary`: of the tokens that may be guessed.
+  Speculation(const EngineOptions& options, const KvSizes& sizes, int32_t vocabulary);
 
   // Gives each of `writing` the guesses that the step is to carry, at most `room` in all.
   void guess(std::span<Sequence* const> writing, int32_t room);
+  // Lets go of what is known of a sequence whose tokens change, or that gives its place away.
+  void forget(Sequence& sequence);
+  const Draft* draft() const { return draft_.get(); }
   // Takes note of how long a step without prompts took.
   void took(int32_t rows, double seconds) { cost_.record(rows, seconds); }
 
  private:
   int32_t most_of(const Sequence& sequence) const;
-  void guess_at(Sequence& sequence);
+  void look_up(Sequence& sequence);
+  void draft(std::span<Sequence* const> writing);
+  int32_t draft_length(int32_t writing, int32_t wanting);
+  void keep(std::span<Sequence* const> writing, size_t count);
   void choose(std::span<Sequence* const> writing, int32_t room);
 
   const EngineOptions& options_;
   StepCost cost_;
+  std::unique_ptr<Draft> draft_;
+  bool draft_failed_ = false;
+  int64_t steps_ = 0, next_trial_ = 0, between_trials_;  // of a draft model that does not pay
+  std::vector<Sequence*> wanting_;
   struct Candidate {
     double odds;
     Sequence* sequence;

@@ -59,7 +59,9 @@ class Model {
   const HyperParameters& hyper() const { return hyper_; }
   Backend& backend() const { return *backend_; }
   uint64_t parameters() const { return parameters_; }  // elements of all tensors
-  uint64_t weight_bytes() const;                       // memory the weights hold, shared or not
+  // Whether the two are of one file.
+  bool shares_weights(const Model& other) const { return store_ == other.store_; }
+  uint64_t weight_bytes() const;  // memory the weights hold, shared or not
   // Throws file_changed where a mapped file became shorter or was written to, so that results are void.
   void check_file() const;
   const Weight* token_embedding = nullptr;

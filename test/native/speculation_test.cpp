@@ -65,6 +65,7 @@ void check_all(const RandomModel& shape, Device device, std::vector<RequestSpec>
   }
   for (const Kind kind : {Kind::right, Kind::wrong, Kind::mixed}) {
     options.guesser = guesser(oracle, kind);
+    options.guess_always = true;
     Rig rig(shape, device, 2, options);
     std::vector<uint64_t> ids;
     for (const RequestSpec& spec : specs) ids.push_back(rig.engine->submit(spec));
@@ -118,6 +119,7 @@ TEST(right_guesses_spare_steps) {
   oracle->add(spec.prompt, alone.collector.wait(alone.engine->submit(spec)).tokens);
   EngineOptions options;
   options.guesser = guesser(oracle, Kind::right);
+  options.guess_always = true;
   Rig rig(shapes()[0], Device::cpu, 1, options);
   const Outcome got = rig.collector.wait(rig.engine->submit(spec));
   // The prompt's step, then 24 tokens a step.
@@ -191,6 +193,7 @@ TEST(guesses_end_where_the_context_ends) {
       for (const Kind kind : {Kind::right, Kind::wrong, Kind::mixed}) {
         EngineOptions guessing = options;
         guessing.guesser = guesser(oracle, kind);
+        guessing.guess_always = true;
         Rig rig(shape, Device::cpu, 1, guessing);
         const Outcome got = rig.collector.wait(rig.engine->submit(spec));
         CHECK(got.tokens == expected.tokens);
@@ -257,6 +260,7 @@ TEST(only_what_was_drawn_becomes_a_prefix) {
       const Outcome second = alone.collector.wait(alone.engine->submit(next));
       EngineOptions options;
       options.guesser = guesser(oracle, kind);
+      options.guess_always = true;
       Rig rig(shape, Device::reference, 1, options);
       spec.speculation = next.speculation = SpeculationMode::automatic;
       CHECK(rig.collector.wait(rig.engine->submit(spec)).tokens == first.tokens);
@@ -357,4 +361,137 @@ TEST(step_costs_are_a_line_through_the_last_steps) {
   CHECK(cost.seconds(9) > 5.5 && cost.seconds(9) < 8.5);
   for (int i = 0; i < 300; ++i) cost.record(1 + i % 2, 0.25);
   CHECK(cost.seconds(1) > 0.2 && cost.seconds(1) < 0.3);
+}
+
+namespace {
+
+std::shared_ptr<Model> load_draft(const RandomModel& shape, Device device) {
+  static int count = 0;
+  const std::string path =
+      (std::filesystem::temp_directory_path() /
+       ("inhouse-draft-test-" + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())) +
+        "-" + std::to_string(++count) + ".gguf"))
+          .string();
+  write_random_model(shape, path);
+  ModelOptions options;
+  options.path = path;
+  options.device = device;
+  options.cpu.threads = 1;
+  std::shared_ptr<Model> model = Model::load(options, {});
+  std::filesystem::remove(path);
+  return model;
+}
+
+}  // namespace
+
+TEST(a_draft_model_changes_no_bit) {
+  for (const Device device : devices()) {
+    for (const RandomModel& shape : shapes()) {
+      RandomModel other = shape, small = shapes()[0];
+      other.seed = 2;
+      small.layers = 1;
+      for (const int kind : {0, 1, 2}) {
+        EngineOptions options;
+        options.draft = load_draft(kind == 0 ? shape : kind == 1 ? other : small, device);
+        options.draft_tokens = 5;
+        options.guess_always = true;
+        options.kv_tokens = 640;
+        options.max_batch_tokens = 70;
+        Rig rig(shape, device, 2, options), alone(shape, device);
+        CHECK(rig.engine->info().kv_bytes > alone.engine->info().kv_bytes / 8);
+        std::vector<RequestSpec> specs;
+        std::vector<uint64_t> ids;
+        for (int32_t i = 0; i < 8; ++i) {
+          RequestSpec spec = request(20 + 40 * (i % 5), 70, i % 2 ? 0.0f : 0.9f, i / 2);
+          spec.speculation = i < 6 ? SpeculationMode::draft : SpeculationMode::automatic;
+          if (i == 3) spec.sampling.repeat_penalty = 1.2f;
+          if (i == 4) spec.stop_tokens = {11, 12, 13};
+          if (i == 5) spec.share_prefix = false;
+          specs.push_back(spec);
+          ids.push_back(rig.engine->submit(spec));
+        }
+        rig.engine->pause(ids[2]);
+        std::this_thread::sleep_for(std::chrono::microseconds(500));
+        rig.engine->pause(ids[6]);
+        rig.engine->resume(ids[2]);
+        rig.engine->resume(ids[6]);
+        for (size_t i = 0; i < ids.size(); ++i) {
+          specs[i].speculation = SpeculationMode::off;
+          const Outcome got = rig.collector.wait(ids[i]);
+          const Outcome expected = alone.collector.wait(alone.engine->submit(specs[i]));
+          CHECK(!got.error);
+          CHECK(got.tokens == expected.tokens);
+          CHECK(got.logprobs == expected.logprobs);
+          CHECK(got.finish == expected.finish);
+        }
+        CHECK(rig.engine->stats().draft_tokens > 0);
+        CHECK_EQ(rig.engine->stats().kv_held, 0);
+      }
+    }
+  }
+}
+
+TEST(a_draft_of_the_same_weights_is_always_right) {
+  for (const Device device : devices()) {
+    for (const RandomModel& shape : shapes()) {
+      EngineOptions options;
+      options.draft = load_draft(shape, device);
+      options.draft_tokens = 5;
+      options.guess_always = true;
+      Rig rig(shape, device, 1, options);
+      RequestSpec spec = request(130, 61);
+      spec.speculation = SpeculationMode::draft;
+      for (int again = 0; again < 2; ++again) {  // then with prefixes that both caches know
+        const Outcome got = rig.collector.wait(rig.engine->submit(spec));
+        CHECK_EQ(got.tokens.size(), size_t(61));
+        CHECK(got.usage.draft_tokens > 20);
+        CHECK_EQ(got.usage.accepted_draft_tokens, got.usage.draft_tokens);
+      }
+    }
+  }
+}
+
+TEST(a_draft_over_the_context_and_its_end) {
+  for (const RandomModel& shape : shapes()) {
+    for (const int32_t shift : {-1, 10}) {
+      EngineOptions options;
+      options.context_length = 128;
+      options.kv_tokens = 128;
+      RequestSpec spec = request(70, shift < 0 ? -1 : 200, 0);
+      spec.shift_keep = shift;
+      Rig alone(shape, Device::cpu, 1, options);
+      options.draft = load_draft(shape, Device::cpu);
+      options.guess_always = true;
+      Rig rig(shape, Device::cpu, 1, options);
+      const Outcome expected = alone.collector.wait(alone.engine->submit(spec));
+      spec.speculation = SpeculationMode::draft;
+      const Outcome got = rig.collector.wait(rig.engine->submit(spec));
+      CHECK(got.tokens == expected.tokens);
+      CHECK(got.logprobs == expected.logprobs);
+      CHECK(got.usage.accepted_draft_tokens > 30);
+    }
+  }
+}
+
+TEST(a_model_does_not_draft_for_itself) {
+  Rig rig(shapes()[0]);
+  EngineOptions options;
+  options.draft = rig.model;
+  check_error("itself", Code::invalid_argument, {"the model itself"},
+              [&] { Engine::create(rig.model, {}, options, rig.collector); });
+}
+
+TEST(guesses_are_tried_where_they_pay) {
+  // By measured times; whatever they are, the text is the same.
+  RandomModel shape = shapes()[0];
+  Rig rig(shape, Device::cpu), alone(shape, Device::cpu);
+  for (int32_t i = 0; i < 4; ++i) {
+    RequestSpec spec = request(40, 200, 0, i);
+    spec.prompt.insert(spec.prompt.end(), spec.prompt.begin(), spec.prompt.end());
+    const Outcome got = rig.collector.wait(rig.engine->submit(spec));
+    spec.speculation = SpeculationMode::off;
+    const Outcome expected = alone.collector.wait(alone.engine->submit(spec));
+    CHECK(got.tokens == expected.tokens);
+    CHECK(got.logprobs == expected.logprobs);
+  }
 }
