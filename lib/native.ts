@@ -98,6 +98,7 @@ export interface NativeModel {
     options: NativeEngineOptions,
     onEvents: (events: NativeEvent[]) => void,
     onReady: (error: NativeError | null, engine: NativeEngine) => void,
+    draft: NativeModel | undefined,
   ): void;
   release(): void;
 }
@@ -112,6 +113,7 @@ export interface NativeEngineOptions {
   /** 0: automatic; at most one of the two is given. */
   kvTokens: number;
   kvMemory: number;
+  draftTokens: number;
   /** Empty: the device's choice. */
   kvTypeK: string;
   kvTypeV: string;

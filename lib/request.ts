@@ -65,7 +65,7 @@ function logprobsProblem(value: unknown): string | undefined {
 }
 
 /** Every value of the option `speculation`. */
-export const speculations = ["auto", "off", "lookup"] as const;
+export const speculations = ["auto", "off", "lookup", "draft"] as const;
 
 const maxTimeoutMs = 1e9;
 
@@ -142,6 +142,8 @@ export interface RequestDefaults {
   vocabularySize: number;
   /** Whose adapters can be used. */
   adapterOwner: object;
+  /** Was a draft model loaded along? */
+  hasDraft: boolean;
   /** A text's own tokens. */
   encode(text: string): Int32Array;
 }
@@ -173,6 +175,11 @@ export function resolveRequest<Options extends GenerateOptions>(
     readonly number[],
     readonly number[],
   ]; // by `toArray`
+  if (options.speculation === "draft" && !defaults.hasDraft) {
+    throw invalidArgument(
+      `${call}: option 'speculation' is "draft"; expected another, as no draft model was loaded along`,
+    );
+  }
   const biased = sampling.logitBias.map(([token]) => token);
   for (const [name, ids] of Object.entries({ stopTokens, bannedTokens, forcedTokens, logitBias: biased })) {
     const outside = ids.find((id) => id >= defaults.vocabularySize);

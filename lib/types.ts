@@ -56,6 +56,11 @@ export interface LoadOptions {
   kvTokens?: number | undefined;
   /** The same in bytes; one of the two. */
   kvMemory?: number | undefined;
+  /**
+   * A small model of the same vocabulary that guesses what this one writes (see `speculation`): its file, and how many
+   * tokens ahead it guesses at most, 1 … 23 (default 8). It runs on the same device and threads.
+   */
+  draft?: { file: string | URL; tokens?: number | undefined } | undefined;
   /** Aborts the load, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
   /**
@@ -96,6 +101,8 @@ export interface ModelInfo {
   readonly maxConcurrent: number;
   readonly maxQueue: number;
   readonly maxBatchTokens: number;
+  /** The draft model's path, where there is one. `memory` counts it. */
+  readonly draft: string | undefined;
   /** Tokens that the key/value cache holds for all generations together. */
   readonly kvTokens: number;
   readonly memory: {
@@ -206,8 +213,9 @@ export interface RequestOptions extends OrderOptions {
   adapter?: Adapter | ScaledAdapter | undefined;
   /**
    * Guesses at the next tokens, several of which one step then computes: `"lookup"` guesses that the text goes on as it
-   * did where its last tokens stood before. The answer is the same to the bit, it only comes sooner; where guesses do
-   * not pay, none are made. Default `"auto"`, the best there is.
+   * did where its last tokens stood before, `"draft"` asks the draft model that was loaded along. The answer is the
+   * same to the bit, it only comes sooner; where guesses do not pay, none are made. Default `"auto"`: whichever of
+   * them promises more.
    */
   speculation?: Speculation | undefined;
   /** Aborts: iteration and `result()` then reject with `signal.reason`. */
