@@ -71,7 +71,7 @@ for (const tensor of chosen) {
 const piece = Buffer.alloc(16 << 20);
 for (const tensor of chosen) {
   write(Buffer.alloc(aligned(written) - written));
-  for (let done = 0; done < tensor.bytes; ) {
+  for (let done = 0; done < tensor.bytes;) {
     const wanted = Math.min(piece.length, tensor.bytes - done);
     const got = readSync(input, piece, 0, wanted, dataStart + tensor.offset + done);
     write(piece.subarray(0, got));

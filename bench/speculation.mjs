@@ -86,8 +86,7 @@ const cases = {
   },
   program: {
     repeats: false,
-    prompt:
-      "Write a Python program that solves Sudoku puzzles with constraint propagation and backtracking.",
+    prompt: "Write a Python program that solves Sudoku puzzles with constraint propagation and backtracking.",
   },
 };
 
@@ -102,6 +101,7 @@ const model = await loadModel(positionals[0], {
 const ways =
   values.way.length > 0 ? values.way : values.draft === undefined ? ["auto"] : ["auto", "lookup", "draft"];
 
+/** Answers one of the cases. */
 async function run(name, speculation) {
   const { prompt, options } = cases[name];
   const settings = { maxTokens, temperature: 0, ...options, speculation };
@@ -109,11 +109,13 @@ async function run(name, speculation) {
   const generation = model.info.hasChatTemplate
     ? model.chat(messages, settings)
     : model.complete(prompt, settings);
-  const { tokens, timings } = await generation.result();
+  const { tokens, promptTokens, timings } = await generation.result();
+  answers[name] = { promptTokens, tokens };
   return { tokens, ...timings };
 }
 
 const results = [];
+const answers = {};
 for (const name of Object.keys(cases)) {
   await run(name, "off"); // the prompt is in the cache from here on
   const ratios = Object.fromEntries(ways.map((way) => [way, []]));
@@ -154,4 +156,30 @@ for (const name of Object.keys(cases)) {
   }
 }
 await model.dispose();
-console.log(JSON.stringify({ model: positionals[0], draft: values.draft, results }, null, 2));
+
+/** How often the token that the draft finds likeliest is the one that the model wrote, over each case's answer. */
+async function agreement() {
+  const draft = await loadModel(values.draft, { contextLength: 2048, maxConcurrent: 1 });
+  const shares = {};
+  for (const [name, { promptTokens, tokens }] of Object.entries(answers)) {
+    const all = [...promptTokens, ...tokens];
+    let right = 0;
+    const onRows = ({ first, count, rows }) => {
+      const width = rows.length / count;
+      for (let i = Math.max(0, promptTokens.length - 1 - first); i < count; i++) {
+        const row = rows.subarray(i * width, (i + 1) * width);
+        const next = all[first + i + 1];
+        if (next !== undefined && row[next] >= row.reduce((a, b) => Math.max(a, b))) right++;
+      }
+    };
+    await draft.evaluate(all, { onRows });
+    shares[name] = right / tokens.length;
+    console.error(
+      `${name.padEnd(8)} the draft alone finds ${(100 * shares[name]).toFixed(1)}% of the tokens`,
+    );
+  }
+  await draft.dispose();
+  return shares;
+}
+const acceptance = values.draft === undefined ? undefined : await agreement();
+console.log(JSON.stringify({ model: positionals[0], draft: values.draft, results, acceptance }, null, 2));

@@ -1,7 +1,7 @@
 // A draft model, which guesses what another writes: it must be another file, of the same vocabulary.
 import { stat } from "node:fs/promises";
 
-import { type ModelHeader } from "./header.js";
+import type { ModelHeader } from "./header.js";
 import { tokenizerData } from "./metadata.js";
 import { invalidArgument } from "./options.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.js";
@@ -14,7 +14,7 @@ export async function refuseSameFile(model: string, draft: string): Promise<void
   const [a, b] = await Promise.all(
     [model, draft].map((path) => stat(path, { bigint: true }).catch(() => undefined)),
   );
-  if (a === undefined || b === undefined || a.dev !== b.dev || a.ino !== b.ino) return;
+  if (a?.dev !== b?.dev || a?.ino !== b?.ino || a === undefined) return;
   throw invalidArgument(
     `loadModel: option 'draft' is ${draft}, which is the model itself; expected a smaller model of the same vocabulary`,
   );
@@ -42,6 +42,8 @@ export async function refuseOtherVocabulary(
     let same = b.offsets[id + 1]! - other === to - from;
     for (let i = 0; same && i < to - from; i++) same = a.bytes[from + i] === b.bytes[other + i];
     if (!same || mine.tokenText(id) !== theirs.tokenText(id))
-      refuse(`token ${id} is ${JSON.stringify(theirs.tokenText(id))}, not ${JSON.stringify(mine.tokenText(id))}`);
+      refuse(
+        `token ${id} is ${JSON.stringify(theirs.tokenText(id))}, not ${JSON.stringify(mine.tokenText(id))}`,
+      );
   }
 }

@@ -410,7 +410,11 @@ function infoOf({ header, described, engine, draft }: Loaded, hasChatTemplate: b
     maxBatchTokens,
     kvTokens,
     draft: draft?.path,
-    memory: { weights: described.weightBytes + (draft?.weightBytes ?? 0), kv: kv.kvBytes, activations: kv.activationBytes },
+    memory: {
+      weights: described.weightBytes + (draft?.weightBytes ?? 0),
+      kv: kv.kvBytes,
+      activations: kv.activationBytes,
+    },
   };
   Object.freeze(info.kvType);
   Object.freeze(info.memory);

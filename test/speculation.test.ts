@@ -12,7 +12,10 @@ import { modelPath, smollm2 } from "./support/models.js";
 const file = modelPath(smollm2);
 const folder = mkdtempSync(join(tmpdir(), "inhouse-draft-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const list = Array.from({ length: 12 }, (_, i) => `item ${i}: apples, pears and plums, fresh from the farm`).join("\n");
+const list = Array.from(
+  { length: 12 },
+  (_, i) => `item ${i}: apples, pears and plums, fresh from the farm`,
+).join("\n");
 const prompts = [
   `Repeat this list word by word.\n\n${list}\n\nHere it is again:\n\n${list.slice(0, 130)}`,
   "Once upon a time in a land far away",
@@ -47,8 +50,8 @@ it("gives the same bits with and without it, greedy and drawn, alone and togethe
       expect(together.map(bits)).toEqual(expected.map(bits));
     }
     // Alone and greedy, the list is guessed.
-    const alone = await model.complete(prompts[0]!, { ...options, ...settings[0]! }).result();
-    expect(bits(alone)).toEqual(bits(expected[0]!));
+    const alone = await model.complete(prompts[0], { ...options, ...settings[0] }).result();
+    expect(bits(alone)).toEqual(bits(expected[0]));
     expect(alone.timings.acceptedDraftTokens).toBeGreaterThan(0);
     expect(alone.timings.acceptedDraftTokens).toBeLessThanOrEqual(alone.timings.draftTokens);
   } finally {
@@ -78,7 +81,7 @@ it("gives the same bits with a draft model, good or bad", async () => {
       if (draft === undefined)
         expect(() => model.complete("a", { speculation: "draft" })).toThrow(/no draft model/);
       const speculation = draft === undefined ? "off" : "draft";
-      const runs = asked.map((given) => model.complete(prompts[1]!, { ...given, speculation }));
+      const runs = asked.map((given) => model.complete(prompts[1], { ...given, speculation }));
       return await Promise.all(runs.map((run) => run.result()));
     } finally {
       await model.dispose();
@@ -103,7 +106,15 @@ it("refuses a draft that is the model itself or has another vocabulary", async (
   await expect(load(file, { file: other })).rejects.toThrow(
     /other\.gguf has another vocabulary than .*SmolLM2.*token \d+ is "<reponaNe>", not "<reponame>"/,
   );
-  for (const wrong of [file, 5, {}, { file, tokens: 0 }, { file, tokens: 24 }, { file, token: 3 }, { file: 7 }])
+  for (const wrong of [
+    file,
+    5,
+    {},
+    { file, tokens: 0 },
+    { file, tokens: 24 },
+    { file, token: 3 },
+    { file: 7 },
+  ])
     await expect(load(file, wrong)).rejects.toMatchObject(refused);
   await expect(load(file, { file: join(folder, "none.gguf") })).rejects.toMatchObject({
     code: "ERR_INHOUSE_FILE_NOT_FOUND",

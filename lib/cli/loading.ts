@@ -7,7 +7,9 @@ import { bytes, ProgressBar } from "./terminal.js";
 /** Loads a model by path or name, with a progress bar on a terminal. Ctrl-C stops the load. */
 export async function load(nameOrPath: string, options: LoadOptions, shell: Shell): Promise<Model> {
   const path = await resolve(nameOrPath);
-  const draft = options.draft && { draft: { ...options.draft, file: await resolve(String(options.draft.file)) } };
+  const draft = options.draft && {
+    draft: { ...options.draft, file: await resolve(String(options.draft.file)) },
+  };
   const bar = new ProgressBar(shell.stderr, "loading");
   try {
     return await loadModel(path, {

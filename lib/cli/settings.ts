@@ -72,7 +72,11 @@ export const loadFlags = {
   noRepack: { name: "no-repack", help: "Compute from the mapped file; do not rearrange weights for speed." },
   lockMemory: { name: "lock-memory", help: "Keep weights from being swapped out." },
   maxBatchTokens: fromRule("max-batch-tokens", "maxBatchTokens", "Tokens of one step (default: 512)."),
-  draft: { name: "draft", value: "FILE", help: "A small model of the same vocabulary that guesses what this one writes." },
+  draft: {
+    name: "draft",
+    value: "FILE",
+    help: "A small model of the same vocabulary that guesses what this one writes.",
+  },
   overrides: {
     name: "override",
     value: "KEY=VALUE",

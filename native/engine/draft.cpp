@@ -110,8 +110,8 @@ void Draft::add_rows(Sequence& sequence, int32_t count, bool output) {
   slices_.push_back({int32_t(tokens_.size()), count, state.computed, state.cache.tables.data()});
   for (int32_t end = state.computed + count; state.computed < end; ++state.computed) {
     const int32_t at = state.computed;
-    const int32_t token = at < sequence.size() ? sequence.tokens[size_t(at)]
-                                               : state.guesses[size_t(at - sequence.size())];
+    const int32_t token =
+        at < sequence.size() ? sequence.tokens[size_t(at)] : state.guesses[size_t(at - sequence.size())];
     // It may have fewer tokens, where the last ones stand for nothing.
     tokens_.push_back(std::min(token, options_.draft->hyper().vocabulary - 1));
     positions_.push_back(at);
