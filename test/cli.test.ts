@@ -173,6 +173,9 @@ describe("help and usage", () => {
     expect([known.code, known.stderr]).toEqual([1, expect.stringContaining("inhouse pull smollm2:135m")]);
     const other = await inhouse("inspect", join(root, "package.json"));
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining("ERR_INHOUSE_GGUF_MAGIC")]);
+    const unknown = await inhouse("bench", model, "--override", "general.architecture=foo");
+    expect([unknown.code, unknown.stdout]).toEqual([1, ""]);
+    expect(unknown.stderr).toMatch(/^inhouse: .*"foo".*\(ERR_INHOUSE_UNSUPPORTED_ARCHITECTURE\)\n$/);
     expect((await inhouse("pull", "no-such-model")).code).toBe(1);
   });
 
