@@ -97,6 +97,7 @@ class Evaluation extends AsyncResource implements Receiver {
       this.#request = this.host.engine.submit(ids, {
         evaluate: true,
         evaluateRows: onRows !== undefined,
+        evaluateGreedy: false,
         logitsFrom: 0,
         ...nativeOrder(this.options),
       });

@@ -3,6 +3,7 @@
 import { bindMethods } from "./bind.js";
 import { CallSite } from "./call-site.js";
 import { ChatTemplate } from "./chat/template.js";
+import { embed, type EmbedOptions, type TextOrTokens } from "./embed.js";
 import { InhouseError } from "./errors.js";
 import { evaluate, tokenIds } from "./evaluate.js";
 import { type Generation, makeGeneration } from "./generate.js";
@@ -22,6 +23,7 @@ import {
   resolveRequest,
 } from "./request.js";
 import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
+import { score, type Score, type ScoreOptions } from "./score.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
   ChatMessage,
@@ -64,6 +66,29 @@ export interface Model extends AsyncDisposable {
    * `signal.reason`, or what `onRows` threw.
    */
   evaluate(this: void, tokens: ArrayLike<number>, options?: EvaluateOptions): Promise<EvaluateResult>;
+  /**
+   * A vector for each text, in order: the hidden states of its tokens, pooled. Any number of texts in one call counts as
+   * one request; they are computed together, beside generations.
+   *
+   * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _TOKEN_OUT_OF_RANGE, _CONTEXT_OVERFLOW, _QUEUE_FULL, _TIMEOUT, _NUMERIC,
+   * _DISPOSED or `signal.reason`.
+   */
+  embed(
+    this: void,
+    texts: string | readonly TextOrTokens[],
+    options?: EmbedOptions,
+  ): Promise<Float32Array[]>;
+  /**
+   * How likely each of the continuations is after the prompt, which is computed once.
+   *
+   * Rejects as `embed` does.
+   */
+  score(
+    this: void,
+    prompt: TextOrTokens,
+    continuations: readonly TextOrTokens[],
+    options?: ScoreOptions,
+  ): Promise<Score[]>;
   /**
    * What the engine does now and has done since the model was loaded. Cheap; may be called at any time.
    *
@@ -149,7 +174,7 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
-    bindMethods(this, "chat", "complete", "evaluate", "stats", "dispose");
+    bindMethods(this, "chat", "complete", "evaluate", "embed", "score", "stats", "dispose");
   }
 
   chat(messages: readonly ChatMessage[], given: ChatOptions & { n: number }): Generation[];
@@ -182,6 +207,25 @@ class LoadedModel implements Model {
     const site = new CallSite(LoadedModel.prototype, "evaluate");
     this.#check("evaluate");
     return evaluate(this.#core, this.info, tokens, options, site);
+  }
+
+  async embed(
+    texts: string | readonly TextOrTokens[],
+    options: EmbedOptions = {},
+  ): Promise<Float32Array[]> {
+    const site = new CallSite(LoadedModel.prototype, "embed");
+    this.#check("embed");
+    return embed(this.#core, this.info, this.tokenizer, texts, options, site);
+  }
+
+  async score(
+    prompt: TextOrTokens,
+    continuations: readonly TextOrTokens[],
+    options: ScoreOptions = {},
+  ): Promise<Score[]> {
+    const site = new CallSite(LoadedModel.prototype, "score");
+    this.#check("score");
+    return score(this.#core, this.info, this.tokenizer, prompt, continuations, options, site);
   }
 
   stats(): ModelStats {
@@ -361,6 +405,8 @@ function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean)
     trainedContextLength,
     vocabularySize,
     layers,
+    embeddingLength: described.embeddingLength,
+    pooling: described.pooling === "none" ? "mean" : described.pooling,
     hasChatTemplate,
     device: described.device,
     deviceDescription: described.deviceDescription,
