@@ -73,11 +73,7 @@ export interface Model extends AsyncDisposable {
    * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _TOKEN_OUT_OF_RANGE, _CONTEXT_OVERFLOW, _QUEUE_FULL, _TIMEOUT, _NUMERIC,
    * _DISPOSED or `signal.reason`.
    */
-  embed(
-    this: void,
-    texts: string | readonly TextOrTokens[],
-    options?: EmbedOptions,
-  ): Promise<Float32Array[]>;
+  embed(this: void, texts: string | readonly TextOrTokens[], options?: EmbedOptions): Promise<Float32Array[]>;
   /**
    * How likely each of the continuations is after the prompt, which is computed once.
    *
@@ -209,10 +205,7 @@ class LoadedModel implements Model {
     return evaluate(this.#core, this.info, tokens, options, site);
   }
 
-  async embed(
-    texts: string | readonly TextOrTokens[],
-    options: EmbedOptions = {},
-  ): Promise<Float32Array[]> {
+  async embed(texts: string | readonly TextOrTokens[], options: EmbedOptions = {}): Promise<Float32Array[]> {
     const site = new CallSite(LoadedModel.prototype, "embed");
     this.#check("embed");
     return embed(this.#core, this.info, this.tokenizer, texts, options, site);

@@ -95,9 +95,7 @@ async function encode(
   const kept = typeof prompt === "string" ? prompt.trimEnd() || prompt : undefined;
   const moved = kept === undefined ? "" : (prompt as string).slice(kept.length);
   const begin =
-    kept === undefined
-      ? tokenIds("score", prompt as ArrayLike<number>, contextLength)
-      : await encodeText(kept, addSpecialTokens);
+    kept === undefined ? tokenIds("score", prompt, contextLength) : await encodeText(kept, addSpecialTokens);
   if (begin.length === 0) {
     throw invalidArgument(
       "score: the prompt is empty, and no BOS begins it; expected at least one token that the continuations follow",
@@ -112,7 +110,8 @@ async function encode(
       if (whole && begin.every((id, at) => id === whole[at])) ids = whole;
       else ids = joined(begin, await encodeText(moved + continuation, false));
     } else {
-      const own = continuation.length === 0 ? [] : tokenIds(`score: continuation ${i}`, continuation, Infinity);
+      const own =
+        continuation.length === 0 ? [] : tokenIds(`score: continuation ${i}`, continuation, Infinity);
       ids = joined(begin, own);
     }
     if (ids.length > contextLength) {
@@ -185,7 +184,9 @@ class Scoring {
   #submit(ids: Int32Array, from: number): boolean {
     const { timeoutMs } = this.options;
     const left =
-      timeoutMs === undefined ? {} : { timeoutMs: Math.max(0, timeoutMs - performance.now() + this.#started) };
+      timeoutMs === undefined
+        ? {}
+        : { timeoutMs: Math.max(0, timeoutMs - performance.now() + this.#started) };
     let request: number;
     try {
       request = this.host.engine.submit(ids, {
@@ -211,7 +212,11 @@ class Scoring {
     return true;
   }
 
-  #take({ request, finish, first = 0, tokenLogprobs, greedy, error }: NativeEvent, from: number, result: Score): void {
+  #take(
+    { request, finish, first = 0, tokenLogprobs, greedy, error }: NativeEvent,
+    from: number,
+    result: Score,
+  ): void {
     if (this.#over) return;
     if (tokenLogprobs) {
       result.logprobs.set(tokenLogprobs, first + 1 - from);

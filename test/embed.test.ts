@@ -1,11 +1,11 @@
 // Vectors of texts and log-likelihoods of continuations, through the public interface.
 import { getEventListeners } from "node:events";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { InhouseError, loadModel, type Model } from "../lib/index.js";
+import { distanceTo, readEmbeddings } from "./support/embeddings.js";
 import { device, modelPath, smollm2 } from "./support/models.js";
 
 const file = modelPath(smollm2);
@@ -39,7 +39,9 @@ async function errorOf(action: () => Promise<unknown>): Promise<InhouseError> {
 function manyTexts(count: number): string[] {
   const words = "the old house by river stands empty since spring and nobody asks why it was left".split(" ");
   return Array.from({ length: count }, (_, i) =>
-    Array.from({ length: 2 + ((i * 7) % 11) }, (_, k) => words[(i * 5 + k * (i % 13)) % words.length]).join(" "),
+    Array.from({ length: 2 + ((i * 7) % 11) }, (_, k) => words[(i * 5 + k * (i % 13)) % words.length]).join(
+      " ",
+    ),
   );
 }
 
@@ -101,23 +103,15 @@ describe("embed", () => {
   });
 
   it("agrees with transformers", async () => {
-    const path = join(import.meta.dirname, "golden/smollm2-135m.embeddings.json");
-    const golden = JSON.parse(readFileSync(path, "utf8")) as {
-      texts: { tokens: number[]; mean: string; last: string }[];
-    };
-    const tokens = golden.texts.map((text) => text.tokens);
+    const texts = readEmbeddings("smollm2-135m");
+    const tokens = texts.map((text) => text.tokens);
     const exact = await loadModel(file, { device: "reference", contextLength: 64 });
     for (const pooling of ["mean", "last"] as const) {
       const options = { pooling, normalize: false };
-      const near = await exact.embed(tokens, options);
-      const vectors = await model.embed(tokens, options);
-      for (const [i, text] of golden.texts.entries()) {
-        const bytes = Buffer.from(text[pooling], "base64");
-        const expected = new Float32Array(new Uint8Array(bytes).buffer);
-        const distance = (vector: Float32Array): number =>
-          Math.sqrt(vector.reduce((sum, x, k) => sum + (x - expected[k]) ** 2, 0) / dot(expected, expected));
-        expect(distance(near[i])).toBeLessThan(1e-4);
-        expect(distance(vectors[i])).toBeLessThan(0.05);
+      const [near, vectors] = [await exact.embed(tokens, options), await model.embed(tokens, options)];
+      for (const [i, text] of texts.entries()) {
+        expect(distanceTo(text[pooling], near[i])).toBeLessThan(1e-4);
+        expect(distanceTo(text[pooling], vectors[i])).toBeLessThan(0.05);
       }
     }
     await exact.dispose();
@@ -214,7 +208,8 @@ describe("embed", () => {
 
   it("ends with the model", async () => {
     const other = await loadModel(file, { device, contextLength: 64 });
-    const lost = [other.embed(manyTexts(500)), other.score("One, two,", [" three", " four"])];
+    const many = manyTexts(500);
+    const lost = [other.embed(many), other.score("One, two,", many)];
     const errors = lost.map((call) => errorOf(() => call));
     await new Promise((resolve) => setTimeout(resolve, 30));
     await other.dispose();
@@ -263,10 +258,9 @@ describe("score", () => {
       expect(logprob).toBe(logprobs.reduce((sum, x) => sum + x, 0));
     }
     const greedy = await model.complete(prompt, { temperature: 0, maxTokens: 5 }).result();
-    expect((await model.score(prompt, [greedy.tokens, greedy.text])).map(({ isGreedy }) => isGreedy)).toEqual([
-      true,
-      true,
-    ]);
+    expect((await model.score(prompt, [greedy.tokens, greedy.text])).map(({ isGreedy }) => isGreedy)).toEqual(
+      [true, true],
+    );
     expect(await model.score(prompt, [model.tokenizer.encode(" Paris")])).toEqual([scores[0]]);
     expect(await model.score(model.tokenizer.encode(prompt), [" Paris"])).toEqual([scores[0]]);
   });
@@ -312,12 +306,19 @@ describe("score", () => {
     const error = await errorOf(() => model.score(prompt, [" Paris", " word".repeat(600)]));
     expect(error.code).toBe("ERR_INHOUSE_CONTEXT_OVERFLOW");
     expect(error.message).toMatch(/continuation 1 .*512/);
-    for (const call of [[1, []], [prompt, "x"], [prompt, [1]], [prompt, [], { temperature: 1 }]] as unknown[][]) {
+    for (const call of [
+      [1, []],
+      [prompt, "x"],
+      [prompt, [1]],
+      [prompt, [], { temperature: 1 }],
+    ] as unknown[][]) {
       expect((await errorOf(() => model.score(...(call as [string, string[]])))).code).toBe(
         "ERR_INHOUSE_INVALID_ARGUMENT",
       );
     }
-    expect((await errorOf(() => model.score(prompt, [[49_152]]))).code).toBe("ERR_INHOUSE_TOKEN_OUT_OF_RANGE");
+    expect((await errorOf(() => model.score(prompt, [[49_152]]))).code).toBe(
+      "ERR_INHOUSE_TOKEN_OUT_OF_RANGE",
+    );
     const reason = new Error("enough");
     const control = new AbortController();
     const long = Array.from({ length: 200 }, (_, i) => ` ${i}`.repeat(100));

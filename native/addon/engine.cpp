@@ -71,7 +71,8 @@ SamplingParams read_sampling(Napi::Object object, Session& session) {
 // {count, sum, bounds, counts}
 Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
   auto object = Napi::Object::New(env);
-  auto bounds = Napi::Array::New(env, Histogram::kBuckets), counts = Napi::Array::New(env, Histogram::kBuckets);
+  auto bounds = Napi::Array::New(env, Histogram::kBuckets),
+       counts = Napi::Array::New(env, Histogram::kBuckets);
   for (int i = 0; i < Histogram::kBuckets; ++i) {
     bounds[uint32_t(i)] = Napi::Number::New(env, Histogram::bound(i));
     counts[uint32_t(i)] = Napi::Number::New(env, double(histogram.counts[size_t(i)]));
@@ -137,12 +138,11 @@ Napi::Function EngineObject::define(Napi::Env env) {
   return DefineClass(
       env, "NativeEngine",
       {InstanceMethod<&EngineObject::describe>("describe"), InstanceMethod<&EngineObject::submit>("submit"),
-       InstanceMethod<&EngineObject::embed>("embed"),
-       InstanceMethod<&EngineObject::cancel>("cancel"),
+       InstanceMethod<&EngineObject::embed>("embed"), InstanceMethod<&EngineObject::cancel>("cancel"),
        InstanceMethod<&EngineObject::acknowledge>("acknowledge"),
        InstanceMethod<&EngineObject::provide>("provide"), InstanceMethod<&EngineObject::pause>("pause"),
-       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::rows>("rows"),
-       InstanceMethod<&EngineObject::dispose>("dispose")});
+       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
+       InstanceMethod<&EngineObject::rows>("rows"), InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
 Napi::Value EngineObject::wrap(Napi::Env env, std::shared_ptr<Session> session) {
@@ -246,7 +246,9 @@ Napi::Value EngineObject::stats(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const EngineStats stats = session().engine()->stats();
     auto object = Napi::Object::New(env);
-    const auto set = [&](const char* name, auto value) { object.Set(name, Napi::Number::New(env, double(value))); };
+    const auto set = [&](const char* name, auto value) {
+      object.Set(name, Napi::Number::New(env, double(value)));
+    };
     set("running", stats.running);
     set("waiting", stats.waiting);
     set("paused", stats.paused);

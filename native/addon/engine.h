@@ -30,7 +30,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value pause(const Napi::CallbackInfo& info);
   Napi::Value resume(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
-  Napi::Value rows(const Napi::CallbackInfo& info);         // rows(request, from, count) → Float32Array
+  Napi::Value rows(const Napi::CallbackInfo& info);  // rows(request, from, count) → Float32Array
   // dispose(callback()): ends the engine on another thread; no event comes after the callback.
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

@@ -176,7 +176,8 @@ Napi::Value Session::event_value(Napi::Env env, Event& event) {
     object.Set("rowCount",
                Napi::Number::New(env, double(event.rows.size() / size_t(std::max(vocabulary_, 1)))));
     if (!event.rows.empty()) rows_[event.request] = std::move(event.rows);
-    if (!event.greedy.empty()) object.Set("greedy", uint8_array(env, event.greedy.data(), event.greedy.size()));
+    if (!event.greedy.empty())
+      object.Set("greedy", uint8_array(env, event.greedy.data(), event.greedy.size()));
   }
   if (!event.texts.empty()) {
     object.Set("texts", numbers(env, event.texts));

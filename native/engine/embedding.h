@@ -20,8 +20,8 @@ struct EmbedCall {
   EmbedSpec spec;
   std::string scope;
   Clock::time_point submitted, started;
-  size_t next = 0;  // text that has no sequence yet
-  size_t done = 0;  // texts
+  size_t next = 0;                   // text that has no sequence yet
+  size_t done = 0;                   // texts
   int32_t cached = 0, computed = 0;  // tokens
   // What the next event tells.
   std::vector<int32_t> texts;

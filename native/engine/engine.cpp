@@ -140,7 +140,8 @@ class EngineThread final : public Engine {
         cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, sizes_of(options_)),
         forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
         scheduler_(cache_, options_),
-        embeddings_(scheduler_, model_->hyper().vocabulary, model_->hyper().width, options_.max_batch_tokens) {
+        embeddings_(scheduler_, model_->hyper().vocabulary, model_->hyper().width,
+                    options_.max_batch_tokens) {
     note_state();
     thread_ = std::thread([this] { loop(); });
   }
@@ -256,9 +257,9 @@ class EngineThread final : public Engine {
       if (end <= begin || end > spec.tokens.size())
         throw Error(Code::invalid_argument, text + " has no tokens; expected at least one");
       if (end - begin > uint32_t(options_.context_length))
-        throw Error(Code::context_overflow,
-                    text + " has " + std::to_string(end - begin) + " tokens, which the context of " +
-                        std::to_string(options_.context_length) + " does not hold");
+        throw Error(Code::context_overflow, text + " has " + std::to_string(end - begin) +
+                                                " tokens, which the context of " +
+                                                std::to_string(options_.context_length) + " does not hold");
       for (uint32_t t = begin; t < end; ++t) {
         if (spec.tokens[t] < 0 || spec.tokens[t] >= model_->hyper().vocabulary)
           check_token("token " + std::to_string(t - begin) + " of " + text, spec.tokens[t]);

@@ -50,14 +50,15 @@ struct Sequence {
   Sampler sampler;
   StopMatcher stop_matcher;
   std::unique_ptr<PooledText> text;  // of a call of `embed`, else null
-  std::string scope;          // of the prefixes it shares
-  int32_t max_tokens = 0;     // resolved: what the context leaves room for
-  int32_t drawn = 0;          // tokens after the prompt
-  int32_t computed = 0;       // tokens whose K and V are in the cache
-  int32_t most_computed = 0;  // before it was set aside
-  int32_t cached = 0;         // of the prompt's tokens, those that came from the cache
-  int32_t dropped = 0;        // the oldest tokens, which made room
-  // The first token whose logits or hidden states are still to be delivered; beyond all tokens where none are.
+  std::string scope;                 // of the prefixes it shares
+  int32_t max_tokens = 0;            // resolved: what the context leaves room for
+  int32_t drawn = 0;                 // tokens after the prompt
+  int32_t computed = 0;              // tokens whose K and V are in the cache
+  int32_t most_computed = 0;         // before it was set aside
+  int32_t cached = 0;                // of the prompt's tokens, those that came from the cache
+  int32_t dropped = 0;               // the oldest tokens, which made room
+  // The first token whose logits or hidden states are still to be delivered; beyond all tokens where none
+  // are.
   int32_t logits_from = INT32_MAX;
   bool running = false;  // has a place, and blocks:
   BlockTables cache;

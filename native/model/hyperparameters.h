@@ -53,8 +53,8 @@ struct HyperParameters {
   int32_t trained_context = 0;  // tokens
   float norm_epsilon = 0;
   float attention_scale = 0;
-  float attention_softcap = 0;  // 0: none
-  float logit_softcap = 0;      // 0: none
+  float attention_softcap = 0;      // 0: none
+  float logit_softcap = 0;          // 0: none
   Pooling pooling = Pooling::none;  // as the file says; none where it does not
   float embedding_scale = 1;
   Activation activation = Activation::silu;

@@ -124,8 +124,7 @@ TEST(vectors_have_the_same_bits_however_the_work_is_cut) {
         for (const auto& text : texts) expected.push_back(embed(alone, embed_spec({text}, pooling))[0]);
         CHECK(embed(alone, embed_spec(texts, pooling)) == expected);  // last: with prefixes from the cache
         std::vector<uint64_t> ids;
-        for (int32_t i = 0; i < 4; ++i)
-          ids.push_back(busy.engine->submit(request(20 + 31 * i, 30, 0.9f, i)));
+        for (int32_t i = 0; i < 4; ++i) ids.push_back(busy.engine->submit(request(20 + 31 * i, 30, 0.9f, i)));
         CHECK(embed(busy, embed_spec(texts, pooling)) == expected);
         for (const uint64_t id : ids) CHECK(busy.collector.wait(id).finish == FinishReason::length);
         CHECK(embed(crowded, embed_spec(texts, pooling)) == expected);
