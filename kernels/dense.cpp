@@ -26,6 +26,9 @@ int64_t dense_panel_bytes(DenseType type, int64_t cols) {
 }
 
 void pack_dense_panel(DenseType type, const uint8_t* const* rows, int64_t cols, uint8_t* panel) {
+  // Zeros at the end stand for the row that an odd K lacks where rows are multiplied in pairs.
+  const int64_t end = cols * kPanelRows * (type == DenseType::f32 ? 4 : 2);
+  std::memset(panel + end, 0, size_t(dense_panel_bytes(type, cols) - end));
   if (type == DenseType::f32) {
     interleave<uint32_t>(rows, cols, panel);
   } else {

@@ -4,7 +4,8 @@
 // Raw pointers, sizes and strides; float32 activations, row-major. Kernels allocate nothing, never fail, and
 // run on the calling thread: whoever calls cuts the work into ranges. A result depends only on its own
 // inputs, never on the range it was computed in, and has the same bits on every instruction set with fused
-// multiply-adds.
+// multiply-adds; but products of BF16 matrices have bits of their own where the processor multiplies BF16
+// pairs (avx512bf16).
 #pragma once
 
 #include <cstdint>
@@ -45,7 +46,7 @@ struct ProductOut {
 enum class DenseType : uint8_t { f32, f16, bf16, count };
 
 // A matrix of floats, 16 rows interleaved: panel p holds, for each k, the 16 numbers of rows 16 p … 16 p
-// + 15.
+// + 15, and zeros up to a multiple of 64 bytes.
 struct DenseMatrix {
   const uint8_t* panels;
   int64_t panel_bytes;
@@ -124,7 +125,8 @@ struct Kernels {
   // in the second-level cache where 2,048 K values of all rows do.
   void (*many[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int64_t rows, int64_t begin,
                          int64_t end, const ProductOut& out, void* scratch);
-  // x [rows, x_stride] times panels [begin, end) in float32.
+  // x [rows, x_stride] times panels [begin, end) in float32; BF16 matrices on avx512bf16 with x rounded to
+  // BF16.
   void (*dense[int(DenseType::count)])(const DenseMatrix& w, const float* x, int64_t x_stride, int64_t rows,
                                        int64_t begin, int64_t end, const ProductOut& out);
 
@@ -150,11 +152,12 @@ struct Kernels {
                            float* out, int64_t out_stride);
 
   // The machine's limits, for benchmarks, each in several forms of which the best counts: reads in 1 to 8
-  // streams, fetched `ahead` bytes early; multiply-adds of 8-bit integers and of float32 into 4 to 16 sums,
-  // which return how many were done.
+  // streams, fetched `ahead` bytes early; multiply-adds of 8-bit integers, of float32, and as products of
+  // BF16 matrices do them, into 4 to 16 sums, which return how many were done.
   uint64_t (*probe_read[kReadProbes])(const uint8_t* data, int64_t bytes, int64_t ahead);
   int64_t (*probe_dot[kMultiplyProbes])(int64_t rounds);
   int64_t (*probe_fma[kMultiplyProbes])(int64_t rounds);
+  int64_t (*probe_bf16[kMultiplyProbes])(int64_t rounds);  // probe_fma's where those are done in float32
 };
 
 // Implementations this build has, best first, with whether this machine can run each. [count]

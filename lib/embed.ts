@@ -1,16 +1,17 @@
 // One vector for each text: the hidden states of its tokens, pooled.
 import { onAbort } from "./abort.js";
+import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
-import type { NativeEvent } from "./native.js";
+import type { NativeAdapterUse, NativeEvent } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
 import type { Receiver } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
-import type { ModelInfo, OrderOptions, Pooling, PromptOptions } from "./types.js";
+import type { Adapter, ModelInfo, OrderOptions, Pooling, PromptOptions, ScaledAdapter } from "./types.js";
 
 /** A text, or its token ids as they are to be taken. */
 export type TextOrTokens = string | ArrayLike<number>;
@@ -33,6 +34,8 @@ export interface EmbedOptions extends OrderOptions, PromptOptions {
   dimensions?: number | undefined;
   /** Cut texts of more than `info.contextLength` tokens at their end; default false: they are refused. */
   truncate?: boolean | undefined;
+  /** A LoRA adapter of this model. Default: none. */
+  adapter?: Adapter | ScaledAdapter | undefined;
   /** Aborts: the promise then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
@@ -47,6 +50,7 @@ const embedRules = {
   normalize: { kind: "boolean" },
   dimensions: { kind: "integer", min: 1, max: 2 ** 31 - 1 },
   truncate: { kind: "boolean" },
+  adapter: adapterRule,
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof EmbedOptions, unknown>;
 
@@ -86,13 +90,15 @@ export async function embed(
       "embed: this file is a reranker's (its pooling type is rank), which gives no vectors; set option 'pooling'",
     );
   }
+  const use = adapterUse("embed", options.adapter, host.adapterOwner);
   signal?.throwIfAborted();
+  const held = hold(use);
   try {
     const { tokens, ends } = await encode(list, info.contextLength, tokenizer, options);
     if (list.length === 0) return [];
     return await new Promise((resolve, reject) => {
       const normalize = options.normalize ?? true;
-      const spec = { ...nativeOrder(options), pooling, normalize, dimensions };
+      const spec = { ...nativeOrder(options), ...held, pooling, normalize, dimensions };
       const request = host.engine.embed(tokens, ends, spec);
       const embedding = new Embedding(list.length, site, resolve, reject);
       host.requests.add(request, embedding);
@@ -103,7 +109,14 @@ export async function embed(
     });
   } catch (error) {
     throw site.translate(error);
+  } finally {
+    use?.adapter.drop();
   }
+}
+
+/** What a request uses of an adapter, which stays until it is dropped: it may be disposed of meanwhile. */
+export function hold(use: AdapterUse | undefined): NativeAdapterUse {
+  return { adapter: use?.adapter.hold() ?? null, adapterScale: use?.scale ?? 1 };
 }
 
 /** Ends a request, if it still runs. */

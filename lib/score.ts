@@ -2,21 +2,24 @@
 import { randomUUID } from "node:crypto";
 
 import { onAbort } from "./abort.js";
+import { adapterRule, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
-import { cancel, textList, type TextOrTokens } from "./embed.js";
+import { cancel, hold, textList, type TextOrTokens } from "./embed.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
-import type { NativeEvent } from "./native.js";
+import type { NativeAdapterUse, NativeEvent } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
 import type { Receiver } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
-import type { ModelInfo, OrderOptions, PromptOptions } from "./types.js";
+import type { Adapter, ModelInfo, OrderOptions, PromptOptions, ScaledAdapter } from "./types.js";
 
 /** Options of `score`. Those of `PromptOptions` are about texts; lists of token ids are taken as they are. */
 export interface ScoreOptions extends OrderOptions, PromptOptions {
+  /** A LoRA adapter of this model. Default: none. */
+  adapter?: Adapter | ScaledAdapter | undefined;
   /** Aborts: the promise then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
@@ -37,6 +40,7 @@ const scoreRules = {
   ...orderRules,
   addSpecialTokens: { kind: "boolean" },
   parseSpecialTokens: { kind: "boolean" },
+  adapter: adapterRule,
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof ScoreOptions, unknown>;
 
@@ -61,15 +65,19 @@ export async function score(
   }
   const list = textList("score", "continuation", continuations);
   const options = readOptions("score", given, scoreRules);
+  const use = adapterUse("score", options.adapter, host.adapterOwner);
   options.signal?.throwIfAborted();
+  const held = hold(use);
   try {
     const items = await encode(prompt, list, info.contextLength, tokenizer, options);
     if (items.length === 0) return [];
     return await new Promise((resolve, reject) => {
-      new Scoring(host, items, info.maxConcurrent, options, site, resolve, reject).start();
+      new Scoring(host, items, info.maxConcurrent, options, held, site, resolve, reject).start();
     });
   } catch (error) {
     throw site.translate(error);
+  } finally {
+    use?.adapter.drop();
   }
 }
 
@@ -147,6 +155,7 @@ class Scoring {
     private readonly items: readonly Item[],
     private readonly most: number,
     private readonly options: ScoreOptions,
+    private readonly adapter: NativeAdapterUse,
     private readonly site: CallSite,
     private readonly resolve: (scores: Score[]) => void,
     private readonly reject: (reason: unknown) => void,
@@ -191,6 +200,7 @@ class Scoring {
     try {
       request = this.host.engine.submit(ids, {
         ...nativeOrder({ ...this.options, ...left }),
+        ...this.adapter,
         evaluate: true,
         evaluateRows: false,
         evaluateGreedy: true,

@@ -16,10 +16,11 @@ function header(rows: Rows, metadata: Record<string, string | number> = {}) {
   } as unknown as Pick<ModelHeader, "metadata" | "tensors">;
 }
 
-const work = (bytes: number, dotMultiplyAdds: number, floatMultiplyAdds: number) => ({
+const work = (bytes: number, dotMultiplyAdds: number, floatMultiplyAdds: number, bf16MultiplyAdds = 0) => ({
   bytes,
   dotMultiplyAdds,
   floatMultiplyAdds,
+  bf16MultiplyAdds,
 });
 const token = { position: 0, count: 1, output: true };
 // Multiply-adds of attention over `seen` keys in one layer, and bytes of one cached token in one layer.
@@ -34,12 +35,13 @@ describe("ModelWork", () => {
         ["blk.0.attn_norm.weight", "F32", [64], 256],
         ["blk.0.ffn_up.weight", "Q4_0", [64, 96], 3456],
         ["blk.1.ffn_up.weight", "F16", [64, 96], 12288],
+        ["blk.1.ffn_gate.weight", "BF16", [64, 48], 6144],
       ]),
       attention,
       kvType,
     );
-    expect(tied.weightBytes).toBe(29600);
-    expect(tied.step([token])).toEqual(work(29600, 64 * 200 + 64 * 96, 64 * 96 + 2 * over(1)));
+    expect(tied.weightBytes).toBe(35744);
+    expect(tied.step([token])).toEqual(work(35744, 64 * 200 + 64 * 96, 64 * 96 + 2 * over(1), 64 * 48));
   });
 
   test("an embedding that is not the output costs its rows alone", () => {
@@ -98,8 +100,9 @@ describe("ModelWork", () => {
 });
 
 test("floorOf takes the longer of reading and multiplying in each step", () => {
-  const limits = { readBytes: 100, dotMultiplyAdds: 10, floatMultiplyAdds: 1 };
+  const limits = { readBytes: 100, dotMultiplyAdds: 10, floatMultiplyAdds: 1, bf16MultiplyAdds: 2 };
   expect(floorOf([work(100, 5, 0)], limits)).toEqual({ seconds: 1, by: "reading" });
   expect(floorOf([work(100, 5, 1)], limits)).toEqual({ seconds: 1.5, by: "multiplying" });
+  expect(floorOf([work(100, 5, 1, 1)], limits)).toEqual({ seconds: 2, by: "multiplying" });
   expect(floorOf([work(300, 0, 0), work(0, 20, 0)], limits)).toEqual({ seconds: 5, by: "reading" });
 });

@@ -42,7 +42,7 @@ describe("cancelling", () => {
     expect(result).toMatchObject({ finishReason: "cancelled", text: "", tokens: [] });
     const { usage, timings, promptTokens } = result;
     expect(promptTokens).toEqual(long);
-    expect(usage).toEqual({ promptTokens: long.length, completionTokens: 0 });
+    expect(usage).toEqual({ promptTokens: long.length, cachedTokens: 0, completionTokens: 0 });
     // Speeds are those of the tokens computed: whole steps of 32.
     const computed = (timings.promptTokensPerSecond * timings.promptMs) / 1000;
     expect(computed).toBeGreaterThanOrEqual(0);
@@ -70,7 +70,7 @@ describe("cancelling", () => {
     const { finishReason, usage } = await generation.result();
     expect({ finishReason, usage }).toEqual({
       finishReason: "cancelled",
-      usage: { promptTokens: 0, completionTokens: 0 },
+      usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 },
     });
   });
 
@@ -191,7 +191,7 @@ describe("disposing", () => {
     expect(inPrompt.timings.queueMs + inPrompt.timings.promptMs).toBeGreaterThan(40);
     expect((await encoding.result()).timings.queueMs).toBeGreaterThan(40);
     const { tokens, usage } = await running[1].result();
-    expect(usage).toEqual({ promptTokens: 2, completionTokens: tokens.length });
+    expect(usage).toEqual({ promptTokens: 2, cachedTokens: 0, completionTokens: tokens.length });
     const disposed = expect.objectContaining({ code: "ERR_INHOUSE_DISPOSED" });
     expect(() => other.complete("One")).toThrow(disposed);
     expect(() => other.chat([{ role: "user", content: "One" }])).toThrow(disposed);

@@ -8,11 +8,12 @@
 // after --depth others (default 64). Medians of --rounds steps (default 20).
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <map>
+#include <tuple>
 
+#include "bench/native/arguments.h"
 #include "native/core/error.h"
 #include "native/engine/kv_cache.h"
 #include "native/model/forward.h"
@@ -36,7 +37,7 @@ double median(std::vector<double> values) {
 
 // What one op cost in one step.
 struct Cost {
-  double seconds = 0, bytes = 0, dots = 0, fmas = 0;
+  double seconds = 0, bytes = 0, dots = 0, fmas = 0, bf16s = 0;
   int calls = 0;
 };
 
@@ -104,13 +105,16 @@ class Profiler final : public Backend {
   void experts(const float* x, const float* logits, int64_t rows, const Experts& experts,
                const ExpertParams& params, Activation act, float* out) override {
     Cost& cost = time("experts", [&] { inner_->experts(x, logits, rows, experts, params, act, out); });
-    // Bytes as if the rows' experts were all different until each is used.
-    const double used = std::min<double>(double(rows) * params.used, params.count);
+    // As many as differ when each row's are drawn at random, as lib/cli/bench/work.ts has it.
+    const double used = params.count * (1 - std::pow(1 - double(params.used) / params.count, double(rows)));
     for (const Weight* weight : {experts.gate, experts.up, experts.down})
       count(cost, *weight, rows * params.used, used);
   }
   void add(float* x, const float* y, int64_t count) override {
     time("add", [&] { inner_->add(x, y, count); });
+  }
+  void add_scaled(float* x, const float* y, float scale, int64_t count) override {
+    time("add_scaled", [&] { inner_->add_scaled(x, y, scale, count); });
   }
   void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) override {
     time("gather", [&] { inner_->gather(x, rows, width, out); });
@@ -136,38 +140,66 @@ class Profiler final : public Backend {
   static void count(Cost& cost, const Weight& weight, int64_t rows, double used) {
     const auto& cpu = static_cast<const CpuWeight&>(weight);
     cost.bytes += used * double(cpu.panels() * cpu.panel_bytes);
-    (cpu.packed ? cost.dots : cost.fmas) += double(rows) * double(weight.rows) * double(weight.cols);
+    const bool bf16 = !cpu.packed && cpu.dense == kernels::DenseType::bf16;
+    (cpu.packed ? cost.dots
+     : bf16     ? cost.bf16s
+                : cost.fmas) += double(rows) * double(weight.rows) * double(weight.cols);
   }
 
   std::unique_ptr<Backend> inner_;
 };
 
-int run(int argc, char** argv) {
-  ModelOptions options;
-  options.cpu.threads = ThreadPool::available();
+struct Options {
+  ModelOptions model;
   int32_t streams = 1, rows = 1, depth = 64, rounds = 20;
   KvType kv = KvType::f16;
-  for (int i = 1; i < argc; ++i) {
-    const auto is = [&](const char* name) { return std::strcmp(argv[i], name) == 0 && i + 1 < argc; };
-    if (is("--threads")) {
-      options.cpu.threads = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--isa")) {
-      options.cpu.instruction_set = argv[++i];
-    } else if (is("--streams")) {
-      streams = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--rows")) {
-      rows = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--depth")) {
-      depth = std::max(0, std::atoi(argv[++i]));
-    } else if (is("--rounds")) {
-      rounds = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--kv")) {
-      const std::string type = argv[++i];
-      kv = type == "f32" ? KvType::f32 : type == "q8_0" ? KvType::q8_0 : KvType::f16;
-    } else {
-      options.path = argv[i];
-    }
+};
+
+KvType kv_type(std::string_view name) {
+  if (name == "f32") return KvType::f32;
+  if (name == "f16") return KvType::f16;
+  if (name == "q8_0") return KvType::q8_0;
+  throw bench::UsageError("--kv: expected f32, f16 or q8_0, got \"" + std::string(name) + "\"");
+}
+
+Options read_options(bench::Arguments arguments) {
+  Options options;
+  options.model.cpu.threads = ThreadPool::available();
+  const struct {
+    const char* name;
+    int32_t *value, min, max;
+  } numbers[] = {
+      {"--threads", &options.model.cpu.threads, 1, 512},
+      {"--streams", &options.streams, 1, 1024},
+      {"--rows", &options.rows, 1, 65536},
+      {"--depth", &options.depth, 0, 1 << 20},
+      {"--rounds", &options.rounds, 1, 100000},
+  };
+  while (const char* argument = arguments.next()) {
+    const std::string option = argument;
+    const auto* const known = std::find_if(std::begin(numbers), std::end(numbers),
+                                           [&](const auto& one) { return option == one.name; });
+    if (known != std::end(numbers))
+      *known->value = bench::number(option, arguments.value(option), known->min, known->max);
+    else if (option == "--isa")
+      options.model.cpu.instruction_set = arguments.value(option);
+    else if (option == "--kv")
+      options.kv = kv_type(arguments.value(option));
+    else if (option.starts_with("-"))
+      throw bench::UsageError("no such option: " + option);
+    else if (options.model.path.empty())
+      options.model.path = option;
+    else
+      throw bench::UsageError("one model is profiled, not " + options.model.path + " and " + option);
   }
+  if (options.model.path.empty()) throw bench::UsageError("usage: inhouse_profile MODEL [--OPTION VALUE …]");
+  return options;
+}
+
+int run(Options given) {
+  ModelOptions& options = given.model;
+  const auto [streams, rows, depth, rounds, kv] =
+      std::tuple(given.streams, given.rows, given.depth, given.rounds, given.kv);
   Profiler* profiler = nullptr;
   options.wrap = [&](std::unique_ptr<Backend> inner) {
     auto wrapped = std::make_unique<Profiler>(std::move(inner));
@@ -209,13 +241,14 @@ int run(int argc, char** argv) {
   ForwardPass pass(*model, streams * rows, streams);
   const kernels::Kernels& kernels = choose_kernels(options.cpu.instruction_set);
   std::vector<std::map<std::string, Cost>> steps;
-  std::vector<double> totals, reads, dots, fmas;
+  std::vector<double> totals, reads, dots, fmas, bf16s;
   for (int32_t round = -2; round < rounds; ++round) {
     if (round >= 0 && round % 5 == 0) {
       const CpuLimits limits = measure_cpu_limits(kernels, options.cpu.threads);
       reads.push_back(limits.read_bytes);
       dots.push_back(limits.dot_multiply_adds);
       fmas.push_back(limits.float_multiply_adds);
+      bf16s.push_back(limits.bf16_multiply_adds);
     }
     profiler->costs.clear();
     const double start = now();
@@ -228,16 +261,17 @@ int run(int argc, char** argv) {
     steps.push_back(profiler->costs);
   }
 
-  const double read = median(reads), dot = median(dots), fma = median(fmas);
+  const double read = median(reads), dot = median(dots), fma = median(fmas), bf16 = median(bf16s);
   std::printf("%s, %d x %d rows at depth %d\n", model->backend().description().c_str(), streams, rows, depth);
-  std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f GMAC/s\n", read * 1e-9, dot * 1e-9,
-              fma * 1e-9);
+  std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n", read * 1e-9,
+              dot * 1e-9, fma * 1e-9, bf16 * 1e-9);
   std::printf("%-22s %6s %10s %10s %7s\n", "op", "calls", "ms", "floor ms", "share");
   double floors = 0, sum = 0;
   for (const auto& [op, cost] : steps[0]) {
     std::vector<double> times;
     for (auto& step : steps) times.push_back(step[op].seconds);
-    const double time = median(times), floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma);
+    const double time = median(times),
+                 floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma + cost.bf16s / bf16);
     floors += floor;
     sum += time;
     std::printf("%-22s %6d %10.3f %10.3f %6.0f%%\n", op.c_str(), cost.calls, time * 1e3, floor * 1e3,
@@ -254,7 +288,9 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    return run(read_options(bench::Arguments(argc, argv)));
+  } catch (const bench::UsageError& error) {
+    return bench::refuse(error);
   } catch (...) {
     const Error error = describe_current_exception();
     std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());

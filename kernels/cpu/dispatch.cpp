@@ -17,6 +17,7 @@ extern const Kernels kernels_avx2;
 extern const Kernels kernels_avxvnni;
 extern const Kernels kernels_avx512;
 extern const Kernels kernels_avx512vnni;
+extern const Kernels kernels_avx512bf16;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon;
 extern const Kernels kernels_neondot;
@@ -48,6 +49,11 @@ bool has_avx512() {
 }
 bool has_avx512vnni() {
   return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+bool has_avx512bf16() {
+  // clang 14 has no name for it: leaf 7, sub-leaf 1, EAX bit 5.
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx512vnni() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1u) != 0;
 }
 #endif
 
@@ -89,8 +95,11 @@ struct Row {
 // Best first. A new instruction set is one stub (kernels_<isa>.cpp) and one row here.
 const Row rows[] = {
 #if defined(__x86_64__)
-    {&kernels_avx512vnni, has_avx512vnni}, {&kernels_avxvnni, has_avxvnni},
-    {&kernels_avx512, has_avx512},         {&kernels_avx2, has_avx2},
+    {&kernels_avx512bf16, has_avx512bf16},
+    {&kernels_avx512vnni, has_avx512vnni},
+    {&kernels_avxvnni, has_avxvnni},
+    {&kernels_avx512, has_avx512},
+    {&kernels_avx2, has_avx2},
 #elif defined(__aarch64__)
     {&kernels_neoni8mm, has_neoni8mm},
     {&kernels_neondot, has_neondot},

@@ -62,24 +62,28 @@ int64_t probe_dot(int64_t rounds) {
   return rounds * 8 * sums * 4 * kLanes;
 }
 
-// Fused float multiply-adds from registers alone; returns how many.
-template <int sums>
-int64_t probe_fma(int64_t rounds) {
+// Multiply-adds as matrices of floats take them, from registers alone; returns how many.
+template <DenseType type, int sums>
+int64_t probe_dense(int64_t rounds) {
+  using Step = DenseStep<type>;
+  alignas(64) static constexpr uint8_t zeros[kPanelRows * 4] = {};
   F sum[sums];
   INHOUSE_UNROLL
   for (int i = 0; i < sums; ++i) sum[i] = set1(float(i));
-  F a = set1(0.5f), b = set1(0.25f);
+  auto w = Step::load(zeros);
   for (int64_t r = 0; r < rounds; ++r) {
-    keep(a), keep(b);
+    keep(w);
     for (int q = 0; q < 8; ++q) {
       INHOUSE_UNROLL
-      for (int i = 0; i < sums; ++i) sum[i] = fma(sum[i], a, b);
+      for (int i = 0; i < sums; ++i) sum[i] = Step::add(sum[i], w, typename Step::X(3));
     }
   }
   INHOUSE_UNROLL
   for (int i = 0; i < sums; ++i) keep(sum[i]);
-  return rounds * 8 * sums * kLanes;
+  return rounds * 8 * sums * kLanes * Step::values;
 }
+// BF16 matrices are multiplied in float32 where pairs have no instruction of their own.
+constexpr DenseType kBf16Probe = DenseStep<DenseType::bf16>::values > 1 ? DenseType::bf16 : DenseType::f32;
 
 }  // namespace
 }  // namespace inhouse::kernels

@@ -144,6 +144,13 @@ inline void write(const ProductOut& out, int64_t row, int64_t column, F value) {
   }
 }
 
+// What `write` wrote there without a bias; 0 beyond the last column.
+inline F read(const ProductOut& out, int64_t row, int64_t column) {
+  const int64_t left = out.columns - column;
+  const float* from = out.out + row * out.stride + column;
+  return left >= kLanes ? load(from) : left > 0 ? load_part(from, left) : set1(0.0f);
+}
+
 // How far ahead of the multiplies the packed stream is fetched.
 constexpr int kPrefetchAhead = 4096;
 

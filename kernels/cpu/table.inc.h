@@ -19,6 +19,9 @@ static_assert(kFormats == 16);
 #define INHOUSE_MANY(i) many<packed_formats[i]>
 #define INHOUSE_ATTENTION(k) \
   { attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0> }
+#define INHOUSE_DENSE_PROBES(type)                                                         \
+  probe_dense<type, 4>, probe_dense<type, 6>, probe_dense<type, 8>, probe_dense<type, 12>, \
+      probe_dense<type, 16>
 
 constexpr Kernels table(const char* name, const char* title) {
   return {
@@ -44,7 +47,8 @@ constexpr Kernels table(const char* name, const char* title) {
       .attention_finish = attention_finish,
       .probe_read = {probe_read<1>, probe_read<2>, probe_read<4>, probe_read<8>},
       .probe_dot = {probe_dot<4>, probe_dot<6>, probe_dot<8>, probe_dot<12>, probe_dot<16>},
-      .probe_fma = {probe_fma<4>, probe_fma<6>, probe_fma<8>, probe_fma<12>, probe_fma<16>},
+      .probe_fma = {INHOUSE_DENSE_PROBES(DenseType::f32)},
+      .probe_bf16 = {INHOUSE_DENSE_PROBES(kBf16Probe)},
   };
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "native/addon/adapter.h"
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
 
@@ -87,6 +88,10 @@ Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
 // What requests of every kind have.
 template <class Spec>
 void read_serving(Napi::Object object, Spec& spec) {
+  if (const Napi::Value adapter = object.Get("adapter"); !adapter.IsNull()) {
+    spec.adapter = AdapterObject::of(adapter);
+    spec.adapter_scale = float(number_field(object, "adapterScale"));
+  }
   spec.priority = int32_t(integer_field(object, "priority", INT_MIN, INT_MAX));
   spec.queue_timeout_ms = number_field(object, "queueTimeoutMs");
   spec.timeout_ms = number_field(object, "timeoutMs");
@@ -142,7 +147,9 @@ Napi::Function EngineObject::define(Napi::Env env) {
        InstanceMethod<&EngineObject::acknowledge>("acknowledge"),
        InstanceMethod<&EngineObject::provide>("provide"), InstanceMethod<&EngineObject::pause>("pause"),
        InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
-       InstanceMethod<&EngineObject::rows>("rows"), InstanceMethod<&EngineObject::dispose>("dispose")});
+       InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::load_adapter>("loadAdapter"),
+       InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
 Napi::Value EngineObject::wrap(Napi::Env env, std::shared_ptr<Session> session) {
@@ -278,6 +285,13 @@ Napi::Value EngineObject::rows(const Napi::CallbackInfo& info) {
     const auto from = integer_argument(info, 1, 0, INT_MAX);
     const auto count = integer_argument(info, 2, 0, INT_MAX);
     return session().rows(info.Env(), request_argument(info), size_t(from), size_t(count));
+  });
+}
+
+Napi::Value EngineObject::load_adapter(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return AdapterObject::load(info.Env(), session().model(), object_argument(info, 0),
+                               function_argument(info, 1));
   });
 }
 

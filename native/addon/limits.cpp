@@ -25,6 +25,7 @@ Napi::Value measure_limits(const Napi::CallbackInfo& info) {
           object.Set("readBytes", Napi::Number::New(env, limits->read_bytes));
           object.Set("dotMultiplyAdds", Napi::Number::New(env, limits->dot_multiply_adds));
           object.Set("floatMultiplyAdds", Napi::Number::New(env, limits->float_multiply_adds));
+          object.Set("bf16MultiplyAdds", Napi::Number::New(env, limits->bf16_multiply_adds));
           return object;
         });
     return info.Env().Undefined();

@@ -46,6 +46,8 @@ void Embeddings::feed(std::atomic<uint64_t>& next_id) {
     request.max_tokens = 0;
     request.priority = spec.priority;
     request.share_prefix = spec.share_prefix;
+    request.adapter = spec.adapter;
+    request.adapter_scale = spec.adapter_scale;
     auto sequence = std::make_unique<Sequence>(std::move(request), vocabulary_);
     sequence->id = next_id++;
     sequence->scope = call->scope;

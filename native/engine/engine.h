@@ -12,6 +12,7 @@
 #include "native/core/error.h"
 #include "native/engine/constraint.h"
 #include "native/engine/sampling.h"
+#include "native/model/adapter.h"
 #include "native/model/model.h"
 
 namespace inhouse {
@@ -68,6 +69,8 @@ struct RequestSpec {
   bool evaluate_rows = false;    // deliver `rows`, not the next tokens' log-probabilities alone
   bool evaluate_greedy = false;  // tell which of the next tokens have the highest logit
   int32_t logits_from = 0;       // evaluate or prompt_logprobs: the first token whose logits are wanted
+  std::shared_ptr<const Adapter> adapter;  // of the engine's model; null: the model as it is
+  float adapter_scale = 1;                 // finite
 };
 
 // Texts of which a vector each is wanted: the hidden states of their tokens after the output norm, pooled.
@@ -82,6 +85,8 @@ struct EmbedSpec {
   double timeout_ms = 0;
   std::string cache_scope;
   bool share_prefix = true;
+  std::shared_ptr<const Adapter> adapter;
+  float adapter_scale = 1;
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };

@@ -51,6 +51,12 @@ void check_against_double(const std::string& what, const std::vector<float>& out
   }
 }
 
+// As BF16 matrices take activations where the processor has a dot product of them.
+std::vector<float> rounded_to_bf16(std::vector<float> x) {
+  for (float& number : x) number = kernels::bf16_to_float(kernels::float_to_bf16(number));
+  return x;
+}
+
 std::vector<float> head_rows(const std::vector<float>& x, int64_t rows, int64_t k) {
   return {x.begin(), x.begin() + rows * k};
 }
@@ -70,7 +76,7 @@ TEST(every_type_matches_double_precision) {
     std::vector<Shape> shapes = {{1, 32}, {5, 576}, {33, 896}, {17, 4864}};
     if (type.block_elements == 64) shapes = {{1, 64}, {5, 576}, {33, 896}};
     if (type.block_elements == 256) shapes = {{1, 256}, {17, 768}, {33, 2304}};
-    if (!quantized) shapes = {{1, 7}, {5, 576}, {33, 131}, {70, 300}};
+    if (!quantized) shapes = {{1, 7}, {3, 1}, {5, 576}, {33, 131}, {70, 300}, {18, 513}, {20, 1055}};
     for (const Shape& s : shapes) {
       const auto file = random_tensor(type, s.n, s.k, random);
       const std::vector<float> w = decode_all(*file), x = random.normals(100 * s.k), b = random.normals(s.n);
@@ -86,7 +92,9 @@ TEST(every_type_matches_double_precision) {
         const std::string what =
             std::string(type.name) + " " + isa + " " + std::to_string(s.n) + "x" + std::to_string(s.k);
         const std::vector<float> all = product(*backend, *weight, bias.get(), x, 100);
-        check_against_double(what, all, w, x, 100, s.n, s.k, b.data(), quantized ? 1.0 : 0.0);
+        const bool rounds = rounds_to_bf16(isa, type.id);
+        const std::vector<float> exact = rounds ? rounded_to_bf16(x) : x;
+        check_against_double(what, all, w, exact, 100, s.n, s.k, b.data(), quantized ? 1.0 : 0.0);
         // The same bits for fewer rows, one thread, and from the file's own blocks.
         for (const int64_t rows : {1, 2, 3, 5, 7, 33}) {
           const auto some = product(*backend, *weight, bias.get(), head_rows(x, rows, s.k), rows);
@@ -104,16 +112,44 @@ TEST(every_type_matches_double_precision) {
           fail(__FILE__, __LINE__, what + ": bits change without repacking");
         // Two planes of activations: the same rules, and nearly the exact product.
         const auto fine = product(*backend, *weight, bias.get(), x, 100, Place::head);
-        check_against_double(what + " two planes", fine, w, x, 100, s.n, s.k, b.data(),
+        check_against_double(what + " two planes", fine, w, exact, 100, s.n, s.k, b.data(),
                              quantized ? 254.0 : 0.0);
         for (const int64_t rows : {1, 2, 3, 33})
           if (!same_bits(head_rows(fine, rows, s.n),
                          product(*backend, *weight, bias.get(), head_rows(x, rows, s.k), rows, Place::head)))
             fail(__FILE__, __LINE__, what + ": bits of two planes change with rows");
-        // Instruction sets with fused multiply-adds agree to the bit.
-        if (isa == "baseline") continue;
+        // Instruction sets with fused multiply-adds agree to the bit, where they round the same.
+        if (isa == "baseline" || rounds) continue;
         if (first.empty()) first = all;
         if (!same_bits(first, all)) fail(__FILE__, __LINE__, what + ": bits change with the instruction set");
+      }
+    }
+  }
+}
+
+// Several strips of panels, several chunks of K and more rows than a work item has, all at once: too much for
+// the reference, so that rows are held against products of one row.
+TEST(large_products_have_the_bits_of_single_rows) {
+  Random random(6);
+  const int64_t n = 400, rows = 300;
+  for (const kernels::TypeId id : {kernels::TypeId::q4_0, kernels::TypeId::q8_0, kernels::TypeId::q5_1,
+                                   kernels::TypeId::q4_k, kernels::TypeId::q6_k, kernels::TypeId::f16}) {
+    const kernels::QuantType& type = *kernels::quant_type(uint32_t(id));
+    const int64_t k = type.block_elements == 256 ? 4608 : 4864;
+    const auto file = random_tensor(type, n, k, random);
+    const std::vector<float> x = random.normals(rows * k);
+    for (const std::string& isa : instruction_sets()) {
+      auto backend = cpu(isa);
+      const auto weight = backend->load(*file, file->info, WeightUse::matrix, {});
+      for (const Place place : {Place::ffn_in, Place::head}) {  // one plane of activations, and two
+        const std::vector<float> all = product(*backend, *weight, nullptr, x, rows, place);
+        for (int64_t r = 0; r < rows; r += r >= 188 && r < 196 ? 1 : 37) {
+          const std::vector<float> row(x.begin() + r * k, x.begin() + (r + 1) * k);
+          const std::vector<float> out(all.begin() + r * n, all.begin() + (r + 1) * n);
+          if (!same_bits(out, product(*backend, *weight, nullptr, row, 1, place)))
+            fail(__FILE__, __LINE__,
+                 std::string(type.name) + " " + isa + ": row " + std::to_string(r) + " differs alone");
+        }
       }
     }
   }
@@ -150,19 +186,41 @@ TEST(projections_share_their_input) {
 
 TEST(extreme_activations_stay_defined) {
   Random random(4);
-  const auto file = random_tensor(*kernels::quant_type(uint32_t(kernels::TypeId::q4_k)), 20, 512, random);
-  for (const std::string& isa : instruction_sets()) {
-    auto backend = cpu(isa);
-    const auto weight = backend->load(*file, file->info, WeightUse::matrix, {});
-    for (const float extreme : {1e30f, 1e-38f, 1e-45f, 0.0f, INFINITY, -INFINITY, NAN}) {
-      std::vector<float> x(5 * 512, extreme);
-      for (int i = 0; i < 512; ++i) x[512 + size_t(i)] = 0.5f;
-      const auto out = product(*backend, *weight, nullptr, x, 5);
-      for (int c = 0; c < 20; ++c) {
-        CHECK(std::isfinite(out[20 + size_t(c)]));
-        CHECK_EQ(std::isfinite(out[size_t(c)]), std::isfinite(extreme));
+  for (const kernels::TypeId id : {kernels::TypeId::q4_k, kernels::TypeId::f16, kernels::TypeId::bf16}) {
+    const auto file = random_tensor(*kernels::quant_type(uint32_t(id)), 20, 512, random);
+    for (const std::string& isa : instruction_sets()) {
+      auto backend = cpu(isa);
+      const auto weight = backend->load(*file, file->info, WeightUse::matrix, {});
+      for (const float extreme : {1e30f, 1e-38f, 1e-45f, 0.0f, INFINITY, -INFINITY, NAN}) {
+        std::vector<float> x(5 * 512, extreme);
+        for (int i = 0; i < 512; ++i) x[512 + size_t(i)] = 0.5f;
+        const auto out = product(*backend, *weight, nullptr, x, 5);
+        for (int c = 0; c < 20; ++c) {
+          CHECK(std::isfinite(out[20 + size_t(c)]));
+          CHECK_EQ(std::isfinite(out[size_t(c)]), std::isfinite(extreme));
+        }
       }
     }
+  }
+}
+
+// A matrix of one 1: what comes out is what became of the activation.
+TEST(activations_of_bf16_matrices_are_exact_or_rounded_to_nearest_even) {
+  MemoryFile one;
+  one.info = {"one", kernels::quant_type(uint32_t(kernels::TypeId::bf16)), 2, {1, 1, 1, 1}, 0, 0, 2};
+  *one.bytes = {0x80, 0x3f};
+  const std::vector<float> x = {1.0f,        1.00390625f, 1.01171875f, -1.00390625f, -1.01171875f,
+                                1.00390637f, 0.1f,        3.0e38f,     3.4e38f,      -3.4e38f,
+                                1e-37f,      0.0f,        -INFINITY,   INFINITY,     NAN};
+  const auto rows = int64_t(x.size());
+  for (const std::string& isa : instruction_sets()) {
+    auto backend = cpu(isa);
+    const auto weight = backend->load(one, one.info, WeightUse::matrix, {});
+    const bool rounds = rounds_to_bf16(isa, kernels::TypeId::bf16);
+    const std::vector<float> expected = rounds ? rounded_to_bf16(x) : x;
+    const std::vector<float> out = product(*backend, *weight, nullptr, x, rows);
+    for (size_t r = 0; r < x.size(); ++r)
+      CHECK(out[r] == expected[r] || (std::isnan(out[r]) && std::isnan(expected[r])));
   }
 }
 

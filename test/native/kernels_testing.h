@@ -147,6 +147,11 @@ inline std::vector<std::string> instruction_sets() {
   return names;
 }
 
+// Does the instruction set round the activations of such a matrix to BF16?
+inline bool rounds_to_bf16(const std::string& isa, kernels::TypeId type) {
+  return isa == "avx512bf16" && type == kernels::TypeId::bf16;
+}
+
 inline std::unique_ptr<Backend> cpu(const std::string& isa, int32_t threads = 2, bool repack = true) {
   CpuOptions options;
   options.threads = threads;

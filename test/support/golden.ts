@@ -107,7 +107,7 @@ export async function differingGreedy(model: Model, golden: Golden): Promise<str
 
 /**
  * The instruction sets that are measured; the others with fused multiply-adds give the bits of AVX2 (see
- * determinism.test.ts). The last one is slow and measured on fewer tokens.
+ * determinism.test.ts) for files like these, without BF16 matrices. The last one is slow and measured on fewer tokens.
  */
 export const instructionSets = ["avx512vnni", "avx2", "baseline"] as const;
 

@@ -29,7 +29,7 @@ export function table({ model, settings, limits, figures }: BenchResult): string
   const cache = [...new Set([settings.kvType.k, settings.kvType.v])].join("/");
   return `${model.path}
 ${settings.deviceDescription}, cache ${cache}, medians of ${plural(settings.rounds, "round")}
-limits: read ${giga(limits.readBytes)} GB/s, multiply-adds of 8 bits ${giga(limits.dotMultiplyAdds)} G/s, of float32 ${giga(limits.floatMultiplyAdds)} G/s
+limits: read ${giga(limits.readBytes)} GB/s, multiply-adds of 8 bits ${giga(limits.dotMultiplyAdds)} G/s, of float32 ${giga(limits.floatMultiplyAdds)} G/s, of BF16 weights ${giga(limits.bf16MultiplyAdds)} G/s
 
 ${lines.join("\n")}
 `;

@@ -19,6 +19,7 @@ export interface Work {
   bytes: number;
   dotMultiplyAdds: number;
   floatMultiplyAdds: number;
+  bf16MultiplyAdds: number;
 }
 
 export interface Floor {
@@ -33,13 +34,13 @@ interface Weight {
   /** Rows of a lookup table; 1 otherwise. */
   rows: number;
   multiplyAdds: number;
-  /** In float32, not in 8 bits. */
-  float: boolean;
+  /** Which of the work's multiply-adds they are. */
+  kind: "dotMultiplyAdds" | "floatMultiplyAdds" | "bf16MultiplyAdds";
   /** The share of it that one token uses: less than 1 for experts. */
   share: number;
 }
 
-const floatTypes = new Set(["F32", "F16", "BF16", "F64"]);
+const floatTypes = new Set(["F32", "F16", "F64"]);
 const kvBytes: Record<KvType, number> = { f32: 4, f16: 2, q8_0: 34 / 32 };
 
 /** What steps of one model cost. */
@@ -75,7 +76,11 @@ export class ModelWork {
         bytes,
         rows: use === "row" ? shape[1]! : 1,
         multiplyAdds: matrix ? elements : 0,
-        float: floatTypes.has(type),
+        kind: floatTypes.has(type)
+          ? "floatMultiplyAdds"
+          : type === "BF16"
+            ? "bf16MultiplyAdds"
+            : "dotMultiplyAdds",
         share: name.includes("_exps.") ? expertsUsed / shape.at(-1)! : 1,
       };
     });
@@ -88,14 +93,13 @@ export class ModelWork {
   step(spans: readonly Span[]): Work {
     const tokens = spans.reduce((sum, { count }) => sum + count, 0);
     const outputs = spans.filter(({ output }) => output).length;
-    const work: Work = { bytes: 0, dotMultiplyAdds: 0, floatMultiplyAdds: 0 };
+    const work: Work = { bytes: 0, dotMultiplyAdds: 0, floatMultiplyAdds: 0, bf16MultiplyAdds: 0 };
     for (const weight of this.#weights) {
       const rows = weight.use === "output" ? outputs : tokens;
       // Of experts, as many differ as do when each token's are drawn at random.
       const read = weight.use === "row" ? tokens / weight.rows : 1 - (1 - weight.share) ** rows;
       work.bytes += weight.bytes * Math.min(1, read);
-      work[weight.float ? "floatMultiplyAdds" : "dotMultiplyAdds"] +=
-        weight.multiplyAdds * weight.share * rows;
+      work[weight.kind] += weight.multiplyAdds * weight.share * rows;
     }
     const { heads, keyLength, valueLength, windows } = this.#attention;
     for (const [layer, window] of windows.entries()) {
@@ -132,10 +136,12 @@ export class ModelWork {
 /** The least time that steps can take, one after the other. */
 export function floorOf(steps: readonly Work[], limits: NativeLimits): Floor {
   const floor = { seconds: 0, reading: 0, multiplying: 0 };
-  for (const { bytes, dotMultiplyAdds, floatMultiplyAdds } of steps) {
+  for (const { bytes, dotMultiplyAdds, floatMultiplyAdds, bf16MultiplyAdds } of steps) {
     const reading = bytes / limits.readBytes;
     const multiplying =
-      dotMultiplyAdds / limits.dotMultiplyAdds + floatMultiplyAdds / limits.floatMultiplyAdds;
+      dotMultiplyAdds / limits.dotMultiplyAdds +
+      floatMultiplyAdds / limits.floatMultiplyAdds +
+      bf16MultiplyAdds / limits.bf16MultiplyAdds;
     floor.seconds += Math.max(reading, multiplying);
     floor.reading += reading;
     floor.multiplying += multiplying;
