@@ -14,7 +14,7 @@ import type { GenerateOptions } from "../request.js";
 import { type Flag, type Flags, integerFlag, parseInteger, type Values } from "./flags.js";
 import { UsageError } from "./usage.js";
 
-function choice(name: string, value: string, values: readonly string[], help: string): Flag {
+export function choice(name: string, value: string, values: readonly string[], help: string): Flag {
   const parse = (texts: string[]) => {
     const text = texts.at(-1)!;
     if (values.includes(text)) return text;
@@ -146,7 +146,7 @@ export const requestFlags = {
 const flagNames = new Map<string, string>([
   ...Object.entries({ ...loadFlags, ...requestFlags }).map(([name, flag]) => [name, flag.name] as const),
   ...samplingNames.map((name) => [name, samplingFlag(name)] as const),
-  ["template", "template"],
+  ...["template", "pooling", "dimensions"].map((name) => [name, name] as const),
 ]);
 
 /** What the library says of its options, said of flags. Names within paths and in quotes stay. */
@@ -155,6 +155,7 @@ export function inFlags(text: string): string {
   return text
     .replace(/^\w+: option '(\w+)'/, (option, name: string) => flag(name) || option)
     .replace("or repack: false to", "or --no-repack to")
+    .replace("set truncate: true", "give --truncate")
     .replace(/(?<![^\s(])[a-z]+[A-Z]\w*(?=[.,:;^)]*(\s|$)|\^)/g, (name) => flag(name) || name);
 }
 
