@@ -5,7 +5,14 @@ import type { Session } from "./measure.js";
 export function sessionOf(model: Model, signal?: AbortSignal): Session {
   return {
     async *generate(prompt, tokens) {
-      const options = { maxTokens: tokens, temperature: 0, ignoreStopTokens: true, signal };
+      // Without guesses, which these prompts without sense would make too good to be true.
+      const options = {
+        maxTokens: tokens,
+        temperature: 0,
+        ignoreStopTokens: true,
+        speculation: "off",
+        signal,
+      } as const;
       for await (const delta of model.complete(prompt, options)) yield delta.tokens.length;
     },
     close: () => model.dispose(),
