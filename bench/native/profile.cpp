@@ -1,7 +1,8 @@
 // Where the time of a step goes, op by op, beside each op's floor: the bytes it must read over the machine's
 // read bandwidth, or its multiply-adds over the peak of the instruction used, whichever takes longer.
 //
-//   inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] [--kv f32|f16|q8_0]
+//   inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] [--kv
+//   f32|f16|q8_0|q4_0]
 //                         [--rounds N]
 //
 // A step carries --rows tokens (default 1) of each of --streams sequences (default 1), all of which come
@@ -166,7 +167,10 @@ int run(int argc, char** argv) {
       rounds = std::max(1, std::atoi(argv[++i]));
     } else if (is("--kv")) {
       const std::string type = argv[++i];
-      kv = type == "f32" ? KvType::f32 : type == "q8_0" ? KvType::q8_0 : KvType::f16;
+      kv = type == "f32"    ? KvType::f32
+           : type == "q8_0" ? KvType::q8_0
+           : type == "q4_0" ? KvType::q4_0
+                            : KvType::f16;
     } else {
       options.path = argv[i];
     }

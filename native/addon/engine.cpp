@@ -23,6 +23,8 @@ const char* kv_name(KvType type) {
       return "f16";
     case KvType::q8_0:
       return "q8_0";
+    case KvType::q4_0:
+      return "q4_0";
   }
   return "f16";
 }

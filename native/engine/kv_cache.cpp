@@ -20,9 +20,11 @@ int64_t pool_blocks(const KvGroup& group, const KvSizes& sizes) {
   return std::min(all, 2 * window * sizes.sequences + blocks_for(sizes.max_step_tokens) + sizes.sequences);
 }
 
-// Bytes of one head's vector in the cache, about: q8_0 has a 16-bit scale for every 32 numbers.
+// Bytes of one head's vector in the cache, about: q8_0 and q4_0 have a 16-bit scale for every 32 numbers.
 double vector_bytes(KvType type, int32_t dims) {
-  if (type == KvType::q8_0) return dims + (dims + 31) / 32 * 2.0;
+  const double groups = (dims + 31) / 32;
+  if (type == KvType::q8_0) return dims + groups * 2;
+  if (type == KvType::q4_0) return groups * (16 + 2);
   return (type == KvType::f32 ? 4.0 : 2.0) * dims;
 }
 

@@ -20,7 +20,7 @@ namespace inhouse {
 // Tokens of one paged KV cache block, on every backend.
 inline constexpr int32_t kKvBlockTokens = 32;
 
-enum class KvType : uint8_t { f32, f16, q8_0 };
+enum class KvType : uint8_t { f32, f16, q8_0, q4_0 };
 
 // What the model will do with a weight, so that the backend keeps it in one fitting layout.
 enum class WeightUse : uint8_t {

@@ -17,7 +17,17 @@ constexpr int32_t kPartBlocks = 16;
 constexpr int64_t kInlineWork = 1 << 17;
 
 CacheType cache_type(KvType type) {
-  return type == KvType::f32 ? CacheType::f32 : type == KvType::f16 ? CacheType::f16 : CacheType::q8_0;
+  switch (type) {
+    case KvType::f32:
+      return CacheType::f32;
+    case KvType::f16:
+      return CacheType::f16;
+    case KvType::q8_0:
+      return CacheType::q8_0;
+    case KvType::q4_0:
+      break;
+  }
+  return CacheType::q4_0;
 }
 
 }  // namespace

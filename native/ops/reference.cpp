@@ -74,14 +74,21 @@ void round_to(KvType type, const float* x, int64_t width, float* out) {
       for (int64_t i = 0; i < width; ++i) out[i] = kernels::half_to_float(kernels::float_to_half(x[i]));
       break;
     case KvType::q8_0:
+    case KvType::q4_0:
       for (int64_t i = 0; i < width; i += 32) {
         // A head size that is no multiple of 32 ends in a block filled up with zeros.
         float padded[32] = {};
         const int64_t n = std::min<int64_t>(32, width - i);
         std::copy_n(x + i, n, padded);
-        kernels::BlockQ8_0 block;
-        kernels::encode_q8_0(padded, &block, 32);
-        kernels::quant_type(uint32_t(kernels::TypeId::q8_0))->decode(&block, padded, 32);
+        if (type == KvType::q8_0) {
+          kernels::BlockQ8_0 block;
+          kernels::encode_q8_0(padded, &block, 32);
+          kernels::decode_q8_0(&block, padded, 32);
+        } else {
+          kernels::BlockQ4_0 block;
+          kernels::encode_q4_0(padded, &block, 32);
+          kernels::decode_q4_0(&block, padded, 32);
+        }
         std::copy_n(padded, n, out + i);
       }
       break;

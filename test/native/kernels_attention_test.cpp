@@ -71,12 +71,15 @@ void step(Backend& backend, KvPool& pool, const Setup& s, const std::vector<Piec
 
 std::vector<double> rounded(KvType type, const float* x, int32_t n) {
   std::vector<double> out;
-  if (type == KvType::q8_0) {
+  if (type == KvType::q8_0 || type == KvType::q4_0) {
     std::vector<float> padded(size_t(n + 31) / 32 * 32, 0.0f);
     std::copy_n(x, n, padded.begin());
-    std::vector<kernels::BlockQ8_0> blocks(padded.size() / 32);
-    kernels::encode_q8_0(padded.data(), blocks.data(), int64_t(padded.size()));
-    kernels::quant_type(8)->decode(blocks.data(), padded.data(), int64_t(padded.size()));
+    std::vector<kernels::BlockQ8_0> blocks(padded.size() / 32);  // those of Q4_0 are smaller
+    const bool four = type == KvType::q4_0;
+    (four ? kernels::encode_q4_0 : kernels::encode_q8_0)(padded.data(), blocks.data(),
+                                                         int64_t(padded.size()));
+    (four ? kernels::decode_q4_0 : kernels::decode_q8_0)(blocks.data(), padded.data(),
+                                                         int64_t(padded.size()));
     out.assign(padded.begin(), padded.begin() + n);
     return out;
   }
@@ -140,6 +143,9 @@ const Setup setups[] = {
     {{2, 1, 40, 80, KvType::f32, KvType::q8_0, 33}, 16, 0},
     {{2, 2, 72, 24, KvType::q8_0, KvType::f32, 0}, 10, 0},
     {{2, 1, 20, 12, KvType::f32, KvType::f32, 1}, 1, 5.0f},
+    {{2, 2, 128, 128, KvType::q4_0, KvType::q4_0, 0}, 12, 0},
+    {{2, 1, 80, 40, KvType::q4_0, KvType::q8_0, 50}, 7, 0},
+    {{2, 2, 24, 104, KvType::f16, KvType::q4_0, 0}, 4, 20.0f},
 };
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
