@@ -3,14 +3,14 @@
 import { execFileSync } from "node:child_process";
 import { basename, join } from "node:path";
 
+import fitting from "../dist/cli/bench/cases.js";
 import figures from "../dist/cli/bench/figures.js";
 import machine from "../dist/cli/bench/limits.js";
-import measuring from "../dist/cli/bench/measure.js";
 import works from "../dist/cli/bench/work.js";
+import { loadModel } from "../dist/index.js";
 import metadata from "../dist/metadata.js";
 
 const batch = 512; // tokens of a step, of every engine
-const kvType = { k: "f16", v: "f16" };
 // After the first round only what came this near to an engine's best for a figure is measured on.
 const near = 0.8;
 
@@ -26,25 +26,37 @@ function runOnce(engine, job) {
   return JSON.parse(output);
 }
 
+/** How many threads inhouse takes by itself: those of physical cores, within what a container may use. */
+export async function ownThreads(path) {
+  const model = await loadModel(path, { contextLength: 64, repack: false });
+  const { deviceDescription } = model.info;
+  await model.dispose();
+  return Number(/(\d+) threads?$/.exec(deviceDescription)[1]);
+}
+
+/** Numbers of threads to try: one, what inhouse takes by itself, half of the processors, and all of them. */
+export const threadCounts = (own, processors) =>
+  [...new Set([1, own, Math.ceil(processors / 2), processors])].sort((a, b) => a - b);
+
 /** Every way to run the engines: `{ engine, settings, rounds, cases }`. */
-async function configurations(engines, threads, cases) {
+async function configurations(engines, threads, kvType, cases) {
   const all = [];
   for (const engine of engines) {
     const { variants } = await import(`./peers/${engine}.mjs`);
     for (const count of threads)
-      for (const variant of variants)
-        all.push({ engine, settings: { threads: count, ...variant }, rounds: [], cases });
+      for (const variant of variants(kvType))
+        all.push({ engine, settings: { threads: count, ...variant }, kvType, rounds: [], cases });
   }
   return all;
 }
 
-/** Leaves each configuration the cases at which it may be its engine's best. */
+/** Leaves each configuration the cases at which it may be its engine's best, of those that it could time. */
 function narrow(all) {
   for (const one of all) {
     const rivals = all.filter(({ engine }) => engine === one.engine);
     one.promising = one.cases.filter((test) => {
-      const name = measuring.nameOf(test);
-      const best = Math.max(...rivals.map(({ rounds }) => rounds[0].rates[name]));
+      const name = fitting.nameOf(test);
+      const best = Math.max(...rivals.map(({ rounds }) => rounds[0].rates[name] ?? 0));
       return one.rounds[0].rates[name] >= near * best;
     });
   }
@@ -52,25 +64,30 @@ function narrow(all) {
 }
 
 /**
+ * Undefined where nothing fits the model's context; what does not fit is said.
+ *
  * @param {string} path
- * @param {{ engines: string[], threads: number[], rounds: number, lists: object }} plan
+ * @param {{ engines: string[], threads: number[], rounds: number, kvType?: string, lists: object }} plan
  * @param {(text: string) => void} say
  */
-export async function measureModel(path, { engines, threads, rounds, lists }, say) {
+export async function measureModel(path, { engines, threads, rounds, kvType: type = "f16", lists }, say) {
   const shape = await machine.readShape(path);
+  const kvType = { k: type, v: type };
   const work = new works.ModelWork(shape.header, shape.attention, kvType);
-  const cases = measuring
-    .casesOf(lists)
-    .filter((one) => measuring.contextOf(one) <= shape.trainedContextLength);
-  const contextLength = Math.max(...cases.map(measuring.contextOf));
-  const all = await configurations(engines, threads, cases);
+  const room = { contextLength: shape.trainedContextLength, maxBatchTokens: batch };
+  const { fit: cases, misfits } = fitting.fitting(fitting.casesOf(lists), room);
+  for (const { reason } of misfits) say(`${basename(path)}: left out: ${reason}`);
+  if (cases.length === 0) return undefined;
+  const contextLength = Math.max(...cases.map(fitting.contextOf));
+  const all = await configurations(engines, threads, type, cases);
   const limits = Object.fromEntries(threads.map((count) => [count, []]));
   for (let round = 1; round <= rounds; ++round) {
     for (const count of threads) limits[count].push(await machine.measureLimits(count));
     for (const one of all.filter((other) => other.cases.length > 0)) {
       say(`${basename(path)}: round ${round} of ${rounds}, ${one.engine} ${JSON.stringify(one.settings)}`);
       const { vocabularySize } = shape;
-      const job = { path, settings: one.settings, cases: one.cases, contextLength, vocabularySize };
+      const settings = { ...one.settings, kvType: one.kvType };
+      const job = { path, settings, cases: one.cases, contextLength, vocabularySize };
       one.rounds.push(runOnce(one.engine, job));
     }
     if (round === 1) narrow(all);
@@ -87,10 +104,15 @@ export async function measureModel(path, { engines, threads, rounds, lists }, sa
     limits: best,
     figures: beside(engines, perEngine),
     warnings: [
-      ...Object.values(limits).flatMap((list) => figures.noiseOf([], list)),
+      ...misfits.map(({ reason }) => `left out: ${reason}`),
       ...perEngine.flatMap((list, i) =>
-        figures.noiseOf(list, []).map((warning) => `${engines[i]}, ${warning}`),
+        cases
+          .map(fitting.nameOf)
+          .filter((name) => !list.some((figure) => figure.name === name))
+          .map((name) => `${engines[i]}, ${name}: not timed, its streams never wrote at once`),
       ),
+      ...Object.entries(limits).flatMap(([count, list]) => figures.limitNoiseOf(list, Number(count))),
+      ...perEngine.flatMap((list, i) => figures.noiseOf(list).map((warning) => `${engines[i]}, ${warning}`)),
     ],
   };
 }
@@ -106,23 +128,29 @@ function bestFigures(engine, all, { cases, work, limits, rounds }) {
         best.set(figure.name, { ...figure, settings: one.settings });
     }
   }
-  const order = [...cases.map(measuring.nameOf), ...best.keys()];
-  return [...new Set(order)].map((name) => best.get(name));
+  const order = [...cases.map(fitting.nameOf), ...best.keys()];
+  return [...new Set(order)].flatMap((name) => best.get(name) ?? []);
 }
 
-/** `[{ name, unit, engines: { inhouse: { value, … }, … }, ratios: { peer: … } }]`; ratios above 1: inhouse is better. */
+/**
+ * `[{ name, unit, engines: { inhouse: { value, … }, … }, ratios: { peer: … } }]`, of those engines that have the figure;
+ * ratios above 1: inhouse is better.
+ */
 function beside(engines, perEngine) {
   const [own, ...peers] = perEngine.map((list) => new Map(list.map((figure) => [figure.name, figure])));
   return [...own.values()].map((figure) => {
     const { name, unit } = figure;
-    const of = [figure, ...peers.map((peer) => peer.get(name))];
+    const others = engines.slice(1).flatMap((engine, i) => {
+      const other = peers[i].get(name);
+      return other === undefined ? [] : [[engine, other]];
+    });
     const strip = ({ name: _, unit: __, ...rest }) => rest;
     return {
       name,
       unit,
-      engines: Object.fromEntries(engines.map((engine, i) => [engine, strip(of[i])])),
+      engines: Object.fromEntries([[engines[0], figure], ...others].map(([of, one]) => [of, strip(one)])),
       ratios: Object.fromEntries(
-        engines.slice(1).map((engine, i) => [engine, ratio(figure, figure.value, of[i + 1].value)]),
+        others.map(([engine, other]) => [engine, ratio(figure, figure.value, other.value)]),
       ),
     };
   });

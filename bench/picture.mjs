@@ -10,10 +10,12 @@ const colors = ["#2f6f4f", "#b9770e", "#5b6b8c", "#8c5b6b"];
 const escape = (text) => text.replace(/[<>&"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const text = (x, y, words, more = "") => `<text x="${x}" y="${y}"${more}>${escape(words)}</text>`;
 
-/** One figure: a bar for each engine, its length the share of the floor. */
-function bars({ name, engines }, top) {
+/** One figure: a bar for each engine that has it, its length the share of the floor. */
+function bars({ name, engines }, names, top) {
   const scale = width - left - 190;
-  const lines = Object.values(engines).map(({ value, share, settings }, i) => {
+  const lines = names.map((engine, i) => {
+    if (engines[engine] === undefined) return "";
+    const { value, share, settings } = engines[engine];
     const y = top + i * bar;
     const length = Math.max(1, Math.min(1, share) * scale).toFixed(1);
     const label = `${number(value)} tokens/s, ${Math.round(100 * share)}%, ${plural(settings.threads, "thread")}`;
@@ -27,14 +29,16 @@ function bars({ name, engines }, top) {
 
 /** An SVG of a machine's models, self-contained, for light and dark backgrounds. */
 export function picture({ machine, models }) {
-  const names = Object.keys(models[0].figures[0].engines);
+  const names = [
+    ...new Set(models.flatMap(({ figures }) => figures.flatMap(({ engines }) => Object.keys(engines)))),
+  ];
   const body = [];
   let top = 46;
   for (const { file, figures } of models) {
     body.push(text(8, top + 12, file, ' font-weight="bold"'));
     top += 24;
     for (const figure of figures.filter(({ unit }) => unit === "tokens/s")) {
-      body.push(bars(figure, top));
+      body.push(bars(figure, names, top));
       top += names.length * bar + gap;
     }
     top += gap;

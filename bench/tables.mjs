@@ -10,9 +10,12 @@ const percent = (share) => `${Math.round(100 * share)}%`;
 const shown = (unit, value) => (unit === "bytes" ? megabytes(value) : number(value));
 const titled = (name, unit) => `${name}, ${unit === "bytes" ? "MB" : unit}`;
 
-/** Figures of one model: value (threads), spread, floor and share of inhouse, and each peer's value with the ratio. */
+/**
+ * Figures of one model: value (threads), spread, floor and share of inhouse, and each peer's value with the ratio, where
+ * the peer has one.
+ */
 export function modelTable({ figures }) {
-  const peers = Object.keys(figures[0].ratios);
+  const peers = [...new Set(figures.flatMap(({ ratios }) => Object.keys(ratios)))];
   const rows = figures.map(({ name, unit, engines, ratios }) => {
     const { inhouse } = engines;
     const cell = ({ value, settings }) => `${shown(unit, value)} (${settings.threads})`;
@@ -22,7 +25,11 @@ export function modelTable({ figures }) {
       `${shown(unit, inhouse.low)} – ${shown(unit, inhouse.high)}`,
       `${shown(unit, inhouse.floor.value)} (${inhouse.floor.by})`,
       percent(inhouse.share),
-      ...peers.flatMap((peer) => [cell(engines[peer]), percent(engines[peer].share), number(ratios[peer])]),
+      ...peers.flatMap((peer) =>
+        engines[peer] === undefined
+          ? ["–", "–", "–"]
+          : [cell(engines[peer]), percent(engines[peer].share), number(ratios[peer])],
+      ),
     ];
   });
   const head = ["", "inhouse (threads)", "rounds", "floor (by)", "share"];
@@ -43,11 +50,12 @@ export function kernelTable({ products, readGB, dotGMAC, fmaGMAC, bf16GMAC }) {
   return table(head, rows);
 }
 
+/** Medians, and what all samples but the slowest hundredth lie between. */
 export function typescriptTable(figures) {
   const rows = figures.map(({ name, unit, value, low, high }) => [
     titled(name, unit),
     number(value),
     `${number(low)} – ${number(high)}`,
   ]);
-  return table(["", "median", "1% – 99%"], rows);
+  return table(["", "median", "all but the slowest 1%"], rows);
 }

@@ -1,5 +1,5 @@
 // The TypeScript parts, with a model's own tokenizer and chat template: speeds in MB/s of UTF-8 and microseconds. Values
-// are medians; `low` and `high` come from the slowest and the fastest hundredth.
+// are medians; `low` and `high` are the fastest sample and the 99th percentile of the times, whichever is which.
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Bench } from "tinybench";

@@ -2,6 +2,7 @@
 import { AsyncResource } from "node:async_hooks";
 
 import { onAbort } from "./abort.js";
+import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
 import type { NativeEvent } from "./native.js";
@@ -17,6 +18,7 @@ const pieceBytes = 2 << 20;
 const evaluateRules = {
   ...orderRules,
   onRows: { kind: "function" },
+  adapter: adapterRule,
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof EvaluateOptions, unknown>;
 
@@ -60,8 +62,9 @@ export function evaluate(
   const ids = tokenIds("evaluate", tokens, contextLength);
   const read = readOptions("evaluate", options, evaluateRules);
   return new Promise((resolve, reject) => {
+    const adapter = adapterUse("evaluate", read.adapter, host.adapterOwner);
     const evaluation = new Evaluation(host, vocabularySize, ids.length, read, site, resolve, reject);
-    evaluation.start(ids);
+    evaluation.start(ids, adapter);
   });
 }
 
@@ -87,19 +90,25 @@ class Evaluation extends AsyncResource implements Receiver {
     this.#logprobs = new Float32Array(count - 1);
   }
 
-  start(ids: Int32Array): void {
+  start(ids: Int32Array, use: AdapterUse | undefined): void {
     const { signal, onRows } = this.options;
     if (signal?.aborted) {
       this.#fail(signal.reason);
       return;
     }
     try {
-      this.#request = this.host.engine.submit(ids, {
+      const spec = {
         evaluate: true,
         evaluateRows: onRows !== undefined,
         logitsFrom: 0,
         ...nativeOrder(this.options),
-      });
+      } as const;
+      const adapter = use?.adapter.hold() ?? null;
+      try {
+        this.#request = this.host.engine.submit(ids, { ...spec, adapter, adapterScale: use?.scale ?? 1 });
+      } finally {
+        use?.adapter.drop();
+      }
       this.host.requests.add(this.#request, this);
       this.#forgetSignal = onAbort(signal, () => {
         this.#cancel();

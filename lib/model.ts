@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" />
 // Loading a model and what one can do with it.
+import { Adapters } from "./adapter.js";
 import { bindMethods } from "./bind.js";
 import { CallSite } from "./call-site.js";
 import { ChatTemplate } from "./chat/template.js";
@@ -19,11 +20,14 @@ import {
   type GenerateOptions,
   type GenerateSpec,
   type RequestDefaults,
+  type ResolvedRequest,
   resolveRequest,
 } from "./request.js";
 import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
+  Adapter,
+  AdapterOptions,
   ChatMessage,
   EvaluateOptions,
   EvaluateResult,
@@ -36,6 +40,8 @@ import type {
 export interface Model extends AsyncDisposable {
   readonly info: ModelInfo;
   readonly tokenizer: Tokenizer;
+  /** The adapters that are loaded, in the order in which they came. */
+  readonly adapters: readonly Adapter[];
   /**
    * Answers a conversation, through the file's chat template.
    *
@@ -64,6 +70,14 @@ export interface Model extends AsyncDisposable {
    * `signal.reason`, or what `onRows` threw.
    */
   evaluate(this: void, tokens: ArrayLike<number>, options?: EvaluateOptions): Promise<EvaluateResult>;
+  /**
+   * Loads a LoRA adapter for use in requests to this model, while others run. `file` is a path or file URL of a GGUF
+   * file, of a folder that PEFT saved, or of the safetensors file in one.
+   *
+   * Rejects with ERR_INHOUSE_ADAPTER_INVALID, ERR_INHOUSE_GGUF_…, _FILE_…, _INVALID_ARGUMENT, _OUT_OF_MEMORY,
+   * _DISPOSED, or `signal.reason`.
+   */
+  loadAdapter(this: void, file: string | URL, options?: AdapterOptions): Promise<Adapter>;
   /**
    * What the engine does now and has done since the model was loaded. Cheap; may be called at any time.
    *
@@ -105,6 +119,8 @@ class Core implements RunHost, RequestDefaults {
   readonly sampling: RequestDefaults["sampling"];
   readonly stopTokens: Int32Array;
   readonly vocabularySize: number;
+  readonly adapters: Adapters;
+  readonly adapterOwner: object;
   readonly #tokenizer: Tokenizer;
 
   constructor({ engine, requests, tokenizer, described, sampling }: Loaded) {
@@ -113,6 +129,8 @@ class Core implements RunHost, RequestDefaults {
     this.sampling = sampling;
     this.stopTokens = tokenizer.stopTokenIds;
     this.vocabularySize = described.vocabularySize;
+    this.adapters = new Adapters(engine);
+    this.adapterOwner = this.adapters.owner;
     this.#tokenizer = tokenizer;
   }
 
@@ -122,7 +140,9 @@ class Core implements RunHost, RequestDefaults {
 
   async end(): Promise<void> {
     for (const run of this.running) run.cancel();
+    const adapters = this.adapters.end();
     await new Promise<void>((resolve) => this.engine.dispose(resolve));
+    await adapters;
     this.requests.endAll();
   }
 }
@@ -149,7 +169,7 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
-    bindMethods(this, "chat", "complete", "evaluate", "stats", "dispose");
+    bindMethods(this, "chat", "complete", "evaluate", "loadAdapter", "stats", "dispose");
   }
 
   chat(messages: readonly ChatMessage[], given: ChatOptions & { n: number }): Generation[];
@@ -184,6 +204,16 @@ class LoadedModel implements Model {
     return evaluate(this.#core, this.info, tokens, options, site);
   }
 
+  get adapters(): readonly Adapter[] {
+    return this.#core.adapters.list();
+  }
+
+  async loadAdapter(file: string | URL, options: AdapterOptions = {}): Promise<Adapter> {
+    const site = new CallSite(LoadedModel.prototype, "loadAdapter");
+    this.#check("loadAdapter");
+    return this.#core.adapters.load(file, options, site);
+  }
+
   stats(): ModelStats {
     this.#check("stats");
     const { rows, kvBlocks, kvHeld, kvIdle, step, firstToken, betweenTokens, ...counts } =
@@ -215,13 +245,21 @@ class LoadedModel implements Model {
 
   #generate(
     site: CallSite,
-    { options, spec, seed }: { options: GenerateOptions; spec: GenerateSpec; seed: number },
+    { options, spec, seed, adapter }: ResolvedRequest<GenerateOptions>,
     prompt: RunInput["prompt"],
   ): Generation | Generation[] {
     const { signal, logitsProcessor, n } = options;
     const start = (own: GenerateSpec, ownSeed: number, ownPrompt: RunInput["prompt"]): Generation =>
       makeGeneration(
-        new Run(this.#core, { site, spec: own, seed: ownSeed, signal, prompt: ownPrompt, logitsProcessor }),
+        new Run(this.#core, {
+          site,
+          spec: own,
+          seed: ownSeed,
+          adapter,
+          signal,
+          prompt: ownPrompt,
+          logitsProcessor,
+        }),
       );
     if (n === undefined) return start(spec, seed, prompt);
     // One prompt for all: encoded once, and not while any of them still wants it ended.

@@ -142,6 +142,49 @@ export interface NativeSampling {
   logitBiases: number[];
 }
 
+/** An adapter of one model. */
+export interface NativeAdapter {
+  describe(): { rank: number; bytes: number };
+  /** Requests that use it keep it until they end. */
+  release(): void;
+}
+
+export type NativeLoraTarget = "q" | "k" | "v" | "output" | "gate" | "up" | "down" | "head";
+
+/** A matrix in a safetensors file. */
+export interface NativeMatrix {
+  name: string;
+  /** "F32", "F16" or "BF16". */
+  type: string;
+  rows: number;
+  cols: number;
+  /** Of its first byte in the file. */
+  offset: number;
+}
+
+export interface NativeLoraPair {
+  layer: number;
+  target: NativeLoraTarget;
+  /** Of the product: alpha over rank. */
+  scale: number;
+  a: NativeMatrix;
+  b: NativeMatrix;
+}
+
+export interface NativeAdapterSource {
+  path: string;
+  /** What the file had when its header was read; not looked at for GGUF. */
+  fileBytes: number;
+  /** Null: a GGUF file. */
+  pairs: NativeLoraPair[] | null;
+}
+
+/** The adapter of a request, and how much of it. */
+export interface NativeAdapterUse {
+  adapter: NativeAdapter | null;
+  adapterScale: number;
+}
+
 /** How a request stands among others. */
 export interface NativeOrder {
   priority: number;
@@ -255,7 +298,7 @@ export interface NativeEngine {
     kvBytes: number;
     activationBytes: number;
   };
-  submit(prompt: Int32Array, spec: NativeSpec): number;
+  submit(prompt: Int32Array, spec: NativeSpec & NativeAdapterUse): number;
   cancel(request: number): void;
   acknowledge(request: number): void;
   /** The logits to draw from, after an event with one row. */
@@ -265,6 +308,11 @@ export interface NativeEngine {
   resume(request: number): void;
   stats(): NativeStats;
   rows(request: number, from: number, count: number): Float32Array;
+  /** Returns a function that cancels the load. */
+  loadAdapter(
+    source: NativeAdapterSource,
+    onEnd: (error: NativeError | null, adapter: NativeAdapter) => void,
+  ): () => void;
   dispose(callback: () => void): void;
 }
 

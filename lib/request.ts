@@ -1,4 +1,5 @@
 // The options of one generation: their table, and their translation for the native core.
+import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { NativeGeneration, NativeOrder, NativeSampling } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import {
@@ -100,6 +101,7 @@ const requestRules = {
   stopTokens: { kind: "other", read: toArray, problem: tokensProblem },
   ignoreStopTokens: { kind: "boolean" },
   logprobs: { kind: "other", problem: logprobsProblem },
+  adapter: adapterRule,
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof RequestOptions, unknown>;
 
@@ -134,8 +136,18 @@ export interface RequestDefaults {
   sampling: SamplingOptions;
   stopTokens: Int32Array;
   vocabularySize: number;
+  /** Whose adapters can be used. */
+  adapterOwner: object;
   /** A text's own tokens. */
   encode(text: string): Int32Array;
+}
+
+/** A request whose options have been read. */
+export interface ResolvedRequest<Options> {
+  options: Options;
+  spec: GenerateSpec;
+  seed: number;
+  adapter: AdapterUse | undefined;
 }
 
 /** Reads and checks all options of `call`; `options` are what was read. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
@@ -144,7 +156,7 @@ export function resolveRequest<Options extends GenerateOptions>(
   given: Options,
   rules: Rules,
   defaults: RequestDefaults,
-): { options: Options; spec: GenerateSpec; seed: number } {
+): ResolvedRequest<Options> {
   const options = readOptions(call, given, rules, samplingAliases);
   const sampling = resolveSampling(options, defaults.sampling);
   const { stop = [], logprobs = false } = options;
@@ -169,6 +181,7 @@ export function resolveRequest<Options extends GenerateOptions>(
   return {
     options,
     seed: sampling.seed,
+    adapter: adapterUse(call, options.adapter, defaults.adapterOwner),
     spec: {
       evaluate: false,
       evaluateRows: false,

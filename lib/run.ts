@@ -3,8 +3,9 @@
 import { AsyncResource } from "node:async_hooks";
 
 import { onAbort } from "./abort.js";
+import type { AdapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
-import type { NativeEngine, NativeEvent, NativeUsage } from "./native.js";
+import type { NativeAdapter, NativeEngine, NativeEvent, NativeUsage } from "./native.js";
 import { invalidArgument, show } from "./options.js";
 import type { GenerateSpec } from "./request.js";
 import type { Receiver, Requests } from "./requests.js";
@@ -22,6 +23,7 @@ import type {
 export interface RunHost {
   readonly engine: NativeEngine;
   readonly requests: Requests;
+  readonly adapterOwner: object;
   /** Runs that have not ended, for `dispose`. */
   readonly running: Set<Run>;
 }
@@ -47,6 +49,7 @@ export interface RunInput {
   site: CallSite;
   spec: GenerateSpec;
   seed: number;
+  adapter: AdapterUse | undefined;
   signal: AbortSignal | undefined;
   /** May encode in slices until the signal given to it is aborted. */
   prompt: (signal: AbortSignal) => Prompt | Promise<Prompt>;
@@ -84,6 +87,8 @@ export class Run extends AsyncResource implements Receiver {
   readonly #input: RunInput;
   #settle!: { resolve(result: GenerationResult): void; reject(reason: unknown): void };
   #request: number | undefined;
+  /** Until the engine has it: the adapter may be disposed of while a long prompt is encoded. */
+  #adapter: NativeAdapter | null;
   #prompt: Prompt = { tokens: new Int32Array() };
   #paused = false;
   #over = false;
@@ -111,6 +116,7 @@ export class Run extends AsyncResource implements Receiver {
     this.#host = host;
     this.#site = input.site;
     this.#input = input;
+    this.#adapter = input.adapter?.adapter.hold() ?? null;
     this.ended = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -189,12 +195,24 @@ export class Run extends AsyncResource implements Receiver {
     this.#prompt = prompt;
     this.#submitted = performance.now();
     try {
-      const spec = { ...this.#input.spec, shiftKeep: prompt.keep ?? -1 };
-      this.#request = this.#host.engine.submit(prompt.tokens, spec);
+      const { spec, adapter } = this.#input;
+      const use = { adapter: this.#adapter, adapterScale: adapter?.scale ?? 1 };
+      this.#request = this.#host.engine.submit(prompt.tokens, {
+        ...spec,
+        ...use,
+        shiftKeep: prompt.keep ?? -1,
+      });
       this.#host.requests.add(this.#request, this);
     } catch (error) {
       this.#fail(this.#site.translate(error));
     }
+    this.#dropAdapter();
+  }
+
+  #dropAdapter(): void {
+    if (this.#adapter === null) return;
+    this.#adapter = null;
+    this.#input.adapter?.adapter.drop();
   }
 
   #cancelRequest(): void {
@@ -334,6 +352,7 @@ export class Run extends AsyncResource implements Receiver {
 
   #finish(): void {
     this.#over = true;
+    this.#dropAdapter();
     this.#forgetSignal();
     this.#host.running.delete(this);
     this.#awaited = undefined;

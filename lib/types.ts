@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" />
 // The public types of loading, generating and evaluating. Every number's unit and range is given here; values are
 // checked when a call is made and refused with ERR_INHOUSE_INVALID_ARGUMENT.
 
@@ -105,6 +106,32 @@ export interface ModelInfo {
   };
 }
 
+/** A LoRA adapter, loaded by `Model.loadAdapter`; frozen. */
+export interface Adapter extends Disposable {
+  /** The one given, or the file's or folder's. */
+  readonly name: string;
+  /** The largest of its matrices' ranks. */
+  readonly rank: number;
+  /** Memory of its matrices. */
+  readonly bytes: number;
+  /** Unloads it. Requests that use it keep it until they end. May be called again. */
+  dispose(this: void): void;
+}
+
+/** Options of `loadAdapter`. */
+export interface AdapterOptions {
+  /** For people; default: the name of the file or folder. */
+  name?: string | undefined;
+  /** Aborts the load, which then rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** An adapter and how much of it is added: 1 is as trained, 0 nothing; any finite number. */
+export interface ScaledAdapter {
+  adapter: Adapter;
+  scale?: number | undefined;
+}
+
 /** One message of a conversation. Fields beyond these reach the chat template as they are; they must be plain data. */
 export interface ChatMessage {
   role: string;
@@ -171,6 +198,8 @@ export interface RequestOptions extends OrderOptions {
   ignoreStopTokens?: boolean | undefined;
   /** Log-probabilities: true or 0 for each drawn token's, n ≤ 100 for the n best alternatives too. */
   logprobs?: boolean | number | undefined;
+  /** A LoRA adapter of this model to answer with. Default: none. */
+  adapter?: Adapter | ScaledAdapter | undefined;
   /** Aborts: iteration and `result()` then reject with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
@@ -321,6 +350,8 @@ export interface EvaluateRows {
 export interface EvaluateOptions extends OrderOptions {
   /** Receives the log-probabilities of the whole vocabulary. The model waits until what it returns has settled. */
   onRows?: ((rows: EvaluateRows) => void | Promise<void>) | undefined;
+  /** A LoRA adapter of this model. Default: none. */
+  adapter?: Adapter | ScaledAdapter | undefined;
   /** Aborts: the promise then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }

@@ -178,7 +178,7 @@ describe("generating", () => {
     expect((await complete([1, 2], greedy).result()).tokens).toHaveLength(8);
     expect((await evaluate([1, 2])).logprobs).toHaveLength(1);
     expect(Object.keys(model)).toEqual(["info"]);
-    model.complete = () => chat(question, greedy);
+    model.complete = (() => chat(question, greedy)) as unknown as Model["complete"];
     expect((await model.complete("").result()).promptTokens.length).toBeGreaterThan(20);
     model.complete = complete;
   });

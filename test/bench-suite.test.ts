@@ -1,7 +1,11 @@
-// The suite behind `npm run bench`: a small measurement of a model, and the pictures of docs/performance.md.
-import { expect, test } from "vitest";
+// The suite behind `npm run bench`: its options, a small measurement of a model, and the pages and pictures of results.
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
 
-import { measureModel } from "../bench/models.mjs";
+import { measureModel, ownThreads, threadCounts } from "../bench/models.mjs";
+import { readOptions } from "../bench/options.mjs";
+import { performancePage, summary } from "../bench/pages.mjs";
 import { picture } from "../bench/picture.mjs";
 import { modelTable } from "../bench/tables.mjs";
 import { modelPath, smollm2 } from "./support/models.ts";
@@ -61,7 +65,7 @@ test("a model measured in two rounds", async () => {
   const lists = { prompts: [16], depths: [8], streams: [1, 2], tokens: 8 };
   const plan = { engines: ["inhouse"], threads: [1], rounds: 2, lists };
   const said: string[] = [];
-  const model = await measureModel(modelPath(smollm2), plan, (line: string) => said.push(line));
+  const model = (await measureModel(modelPath(smollm2), plan, (line: string) => said.push(line)))!;
   expect(said).toHaveLength(2);
   expect(model).toMatchObject({ file: smollm2, architecture: "llama", settings: { contextLength: 73 } });
   expect(model.figures.map(({ name }) => name as string)).toEqual([
@@ -80,4 +84,151 @@ test("a model measured in two rounds", async () => {
     expect(ratios).toEqual({});
   }
   expect(modelTable(model).split("\n")).toHaveLength(2 + 7);
+});
+
+test("a model that nothing fits is left out", async () => {
+  const lists = { prompts: [10_000], depths: [9000], streams: [], tokens: 8 };
+  const plan = { engines: ["inhouse"], threads: [1], rounds: 1, lists };
+  const said: string[] = [];
+  expect(await measureModel(modelPath(smollm2), plan, (line: string) => said.push(line))).toBeUndefined();
+  expect(said).toEqual([
+    expect.stringMatching(
+      /left out: prompt of 10000 needs a context of 10001 tokens, more than the 8192/,
+    ) as string,
+    expect.stringContaining("left out: decode at depth 9000") as string,
+  ]);
+});
+
+test("numbers of threads to try", async () => {
+  expect(threadCounts(4, 8)).toEqual([1, 4, 8]);
+  expect(threadCounts(3, 16)).toEqual([1, 3, 8, 16]);
+  expect(threadCounts(1, 1)).toEqual([1]);
+  expect(await ownThreads(modelPath(smollm2))).toBeGreaterThan(0);
+});
+
+describe("options of the suite", () => {
+  const peer = ["--peer", "node-llama-cpp"];
+
+  test("defaults", () => {
+    const { only, lists, rounds, kvType, threads, keep } = readOptions([]);
+    expect([...only]).toEqual(["kernels", "models", "typescript"]);
+    const expected = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
+    expect({ lists, rounds, kvType, threads, keep }).toEqual({
+      lists: expected,
+      rounds: 3,
+      kvType: "f16",
+      threads: undefined,
+      keep: false,
+    });
+  });
+
+  test.each([
+    [[...peer], true],
+    [[...peer, "--only", "models"], false],
+    [[...peer, "--streams", "1"], false],
+    [[...peer, "--rounds", "5"], false],
+    [[...peer, "--kv-type", "q8_0"], false],
+    [[...peer, modelPath(smollm2)], false],
+    [["--only", "kernels", "--machine", "mine-2core"], true],
+  ])("%j: kept as the machine's result: %s", (args, keep) => {
+    expect(readOptions(args).keep).toBe(keep);
+  });
+
+  test.each([
+    [["--only", "kernel"], "--only: expected kernels, models, typescript"],
+    [["--rounds", "0"], "--rounds: expected a whole number from 1"],
+    [["--threads", "1,x"], "--threads: expected a whole number from 1 to 512"],
+    [["--depth", ""], "--depth: expected a whole number"],
+    [["--kv-type", "q4_0"], "--kv-type: expected f32, f16, q8_0"],
+    [["--peer", "divergence"], "--peer: expected node-llama-cpp"],
+    [["--machine", "../x"], "--machine: expected a name"],
+    [["--streems", "1"], "did you mean --streams?"],
+    [["none.gguf"], "none.gguf: no such file"],
+  ])("refuses %j", (args, words) => {
+    expect(() => readOptions(args)).toThrow(words);
+  });
+
+  test("a wrong option ends the program before anything runs", () => {
+    const run = join(import.meta.dirname, "../bench/run.mjs");
+    const { status, stdout, stderr } = spawnSync(process.execPath, [run, "--rounds", "none"], {
+      encoding: "utf8",
+    });
+    expect([status, stdout, stderr]).toEqual([2, "", expect.stringMatching(/^bench: --rounds: .*\n$/)]);
+  });
+});
+
+describe("pages of results", () => {
+  const figure = (name: string, value: number, engines = ["inhouse", "peer"]) => ({
+    name,
+    unit: "tokens/s",
+    engines: Object.fromEntries(
+      engines.map((of) => [
+        of,
+        {
+          value,
+          low: value,
+          high: value,
+          floor: { value, by: "reading" },
+          share: 0.5,
+          settings: { threads: 2 },
+        },
+      ]),
+    ),
+    ratios: engines.length > 1 ? { peer: 1 } : {},
+  });
+  const speed = (processor: string, figures: unknown[], more = {}) => ({
+    machine: { name: processor, processor, cores: 2 },
+    date: "2026-11-21T00:00:00Z",
+    versions: { node: "20" },
+    models: [
+      {
+        file: "a.gguf",
+        architecture: "llama",
+        quantization: "Q4_1",
+        settings: { kvType: { k: "f16" }, contextLength: 9, rounds: 3 },
+        limits: {},
+        figures,
+        warnings: ["load: rounds differ by 99%"],
+      },
+    ],
+    ...more,
+  });
+  const kl = { file: "a.gguf", meanKl: 0.001, meanKlWithoutFirst: 0.001, top1Agreement: 0.97 };
+  const accuracy = {
+    machine: "mine",
+    settings: { instructionSet: "avx2", cacheType: "f16" },
+    reference: "float32",
+    models: { a: kl },
+  };
+  const known = { engine: "peer 1", models: { a: kl } };
+
+  test("the README shows the machine whose accuracy is known, and what it has", () => {
+    const speeds = [
+      ["other.speed.json", speed("Other", [figure("prompt of 512", 1)])],
+      [
+        "mine.speed.json",
+        speed("Mine", [figure("prompt of 512", 7), figure("decode at depth 64", 3, ["inhouse"])]),
+      ],
+    ];
+    const text = summary(speeds, [["mine.accuracy.json", accuracy]], known);
+    expect(text).toContain("| a.gguf | 7.00 / 7.00 | 3.00 / – | – | – | 1.0e-3 / 1.0e-3 |");
+    expect(text).toContain("Mine, 2 cores, 2026-11-21");
+    expect(summary(speeds, [["third.accuracy.json", accuracy]], known)).toBe("");
+    const peerless = summary(speeds, [["mine.accuracy.json", accuracy]], { engine: "peer 1", models: {} });
+    expect(peerless).toContain("| 1.0e-3 / – |");
+  });
+
+  test("results of a part of the suite", () => {
+    const kernels = { isa: "avx2", runs: [{ threads: 2, readGB: 1, dotGMAC: 1, fmaGMAC: 1, products: [] }] };
+    const speeds = [
+      ["a.speed.json", speed("Models only", [figure("load", 1)])],
+      ["b.speed.json", { ...speed("Kernels only", []), models: undefined, kernels }],
+      ["c.speed.json", speed("Nothing fitted", [])],
+    ];
+    const page = performancePage(speeds, [["a.accuracy.json", accuracy]], { engine: "peer 1", models: {} });
+    expect(page).toContain("- load: rounds differ by 99%");
+    expect(page).toContain("2 threads, avx2:");
+    expect(page).toContain("### Nothing fitted");
+    expect(page).not.toMatch(/undefined|NaN/);
+  });
 });

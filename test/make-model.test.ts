@@ -25,6 +25,8 @@ describe("make_model", () => {
     ["llama-3.1-8b", "llama", ["--type", "iq4_xs"]],
     ["qwen2.5-1.5b", "qwen2", ["--type", "bf16"]],
     ["gemma-3-1b", "gemma3", ["--type", "q8_0", "--window", "16"]],
+    ["qwen3-30b-a3b", "qwen3moe", ["--type", "q4_k", "--experts", "16"]],
+    ["smollm2-135m", "llama", ["--type", "q4_1"]],
   ])("%s", async (shape, architecture, options) => {
     const path = join(folder, `${shape}.gguf`);
     expect(make("--shape", shape, ...options, ...small, path)).toMatchObject({ status: 0, stderr: "" });
@@ -41,12 +43,27 @@ describe("make_model", () => {
     }
   });
 
+  const smollm2 = ["--shape", "smollm2-135m"];
   test.each([
-    [["--shape", "llama-9b", "--type", "q4_k"], "llama-3.1-8b"],
-    [["--shape", "llama-3.2-1b", "--type", "q9"], "no such type: Q9"],
-    [["--shape", "smollm2-135m", "--type", "q4_k"], "no whole number of blocks"],
-  ])("refuses %j", (args, words) => {
+    [["--shape", "llama-9b", "--type", "q4_k"], 2, "llama-3.1-8b"],
+    [["--shape", "llama-3.2-1b", "--type", "q9"], 2, "no such type: Q9; there are F32, F16"],
+    [smollm2, 2, "--type is missing"],
+    [["--type", "q8_0"], 2, "usage: "],
+    [[...smollm2, "--type", "q8_0", "--layers", "3x"], 2, "--layers: expected a whole number from 1 to 1024"],
+    [[...smollm2, "--type", "q8_0", "--heads", "-1"], 2, "--heads: expected a whole number"],
+    [[...smollm2, "--type", "q8_0", "--width", "99999999999"], 2, "--width: expected a whole number"],
+    [[...smollm2, "--type", "q8_0", "--kv-heads", "2"], 2, "--heads must be a multiple of --kv-heads"],
+    [[...smollm2, "--type", "q8_0", "--experts", "8"], 2, "--experts: a llama model has none"],
+    [[...smollm2, "--type", "q8_0", "--depth", "3"], 2, "no such option: --depth"],
+    [[...smollm2, "--type", "q8_0", "other.gguf"], 2, "one file is written"],
+    [["--shape", "smollm2-135m", "--type", "q4_k"], 1, "no whole number of blocks"],
+  ])("refuses %j", (args, code, words) => {
     const { status, stderr } = make(...args, join(folder, "none.gguf"));
-    expect([status, stderr]).toEqual([1, expect.stringContaining(words)]);
+    expect([status, stderr]).toEqual([code, expect.stringContaining(words)]);
+  });
+
+  test("needs a file to write", () => {
+    const { status, stderr } = make(...smollm2, "--type", "q8_0");
+    expect([status, stderr]).toEqual([2, expect.stringContaining("the file to write is missing")]);
   });
 });

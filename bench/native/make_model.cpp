@@ -5,19 +5,18 @@
 //
 // TYPE is a GGUF type (q4_k, f16, …), the embedding's by default that of the matrices. NUMBER is one of the
 // shape's: layers (few stand for many where memory ends), width, ffn-width, heads, kv-heads, head-dim,
-// vocabulary, context, window.
-#include <cctype>
+// vocabulary, context, and where the shape has them experts, experts-used, window.
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
+#include "bench/native/arguments.h"
 #include "test/native/random_model.h"
 
 using inhouse::test::RandomModel;
-namespace kernels = inhouse::kernels;
+using namespace inhouse::bench;
 
 namespace {
 
@@ -49,70 +48,86 @@ const Shape shapes[] = {
 const struct {
   const char* name;
   uint32_t RandomModel::*value;
+  int32_t min, max;
 } numbers[] = {
-    {"--layers", &RandomModel::layers},         {"--width", &RandomModel::width},
-    {"--ffn-width", &RandomModel::ffn_width},   {"--heads", &RandomModel::heads},
-    {"--kv-heads", &RandomModel::kv_heads},     {"--head-dim", &RandomModel::head_dim},
-    {"--vocabulary", &RandomModel::vocabulary}, {"--context", &RandomModel::context},
-    {"--experts", &RandomModel::experts},       {"--experts-used", &RandomModel::experts_used},
-    {"--window", &RandomModel::window},
+    {"--layers", &RandomModel::layers, 1, 1024},
+    {"--width", &RandomModel::width, 1, 1 << 20},
+    {"--ffn-width", &RandomModel::ffn_width, 1, 1 << 20},
+    {"--heads", &RandomModel::heads, 1, 4096},
+    {"--kv-heads", &RandomModel::kv_heads, 1, 4096},
+    {"--head-dim", &RandomModel::head_dim, 2, 4096},
+    {"--vocabulary", &RandomModel::vocabulary, 257, 1 << 24},  // the bytes, and one more to end a text
+    {"--context", &RandomModel::context, 1, 1 << 20},
+    {"--experts", &RandomModel::experts, 1, 4096},
+    {"--experts-used", &RandomModel::experts_used, 1, 4096},
+    {"--window", &RandomModel::window, 1, 1 << 20},
 };
 // clang-format on
 
-const RandomModel& shape_named(const std::string& name) {
+const RandomModel& shape_named(std::string_view name) {
   std::string known;
   for (const Shape& shape : shapes) {
     if (name == shape.name) return shape.model;
     known += std::string(known.empty() ? "" : ", ") + shape.name;
   }
-  throw std::runtime_error("--shape is one of " + known);
+  throw UsageError("--shape: expected one of " + known + ", got \"" + std::string(name) + "\"");
 }
 
-kernels::TypeId type_named(std::string name) {
-  for (char& c : name) c = char(std::toupper(static_cast<unsigned char>(c)));
-  uint32_t count = 0;
-  const kernels::QuantType* const* types = kernels::quant_types(&count);
-  for (uint32_t i = 0; i < count; ++i)
-    if (name == types[i]->name) return types[i]->id;
-  throw std::runtime_error("no such type: " + name);
-}
-
-void set_number(RandomModel& model, std::string_view option, const std::string& value) {
-  for (const auto& number : numbers) {
-    if (option != number.name) continue;
-    model.*number.value = uint32_t(std::stoul(value));
+void set_number(RandomModel& model, const std::string& option, Arguments& arguments) {
+  for (const auto& [name, value, min, max] : numbers) {
+    if (option != name) continue;
+    // Those that the shape does not have are 0.
+    if (model.*value == 0) throw UsageError(option + ": a " + model.architecture + " model has none");
+    model.*value = uint32_t(number(option, arguments.value(option), min, max));
     return;
   }
-  throw std::runtime_error("no such option: " + std::string(option));
+  throw UsageError("no such option: " + option);
 }
 
-void make(int argc, char** argv) {
-  if (argc < 6 || argc % 2 != 0 || std::string_view(argv[1]) != "--shape")
-    throw std::runtime_error(
-        "usage: inhouse_make_model --shape NAME --type TYPE [--embedding-type TYPE] [--NUMBER N …] OUT.gguf");
-  RandomModel model = shape_named(argv[2]);
+void check(const RandomModel& model) {
+  if (model.heads % model.kv_heads != 0) throw UsageError("--heads must be a multiple of --kv-heads");
+  if (model.head_dim % 2 != 0) throw UsageError("--head-dim must be even");
+  if (model.experts_used > model.experts) throw UsageError("--experts-used must be at most --experts");
+}
+
+void make(Arguments arguments) {
+  constexpr const char* usage =
+      "usage: inhouse_make_model --shape NAME --type TYPE [--embedding-type TYPE] [--NUMBER N …] OUT.gguf";
+  const char* const first = arguments.next();
+  if (!first || std::string_view(first) != "--shape") throw UsageError(usage);
+  RandomModel model = shape_named(arguments.value("--shape"));
   model.tokenizer = true;
-  std::string type, embedding_type;
-  for (int i = 3; i + 1 < argc; i += 2) {
-    const std::string option = argv[i], value = argv[i + 1];
+  const inhouse::kernels::QuantType *type = nullptr, *embedding_type = nullptr;
+  std::string path;
+  while (const char* argument = arguments.next()) {
+    const std::string option = argument;
     if (option == "--type")
-      type = value;
+      type = &type_named(option, arguments.value(option));
     else if (option == "--embedding-type")
-      embedding_type = value;
+      embedding_type = &type_named(option, arguments.value(option));
+    else if (option.starts_with("--"))
+      set_number(model, option, arguments);
+    else if (path.empty())
+      path = option;
     else
-      set_number(model, option, value);
+      throw UsageError("one file is written, not " + path + " and " + option);
   }
-  model.matrix_type = type_named(type);
-  model.embedding_type = embedding_type.empty() ? model.matrix_type : type_named(embedding_type);
-  inhouse::test::write_random_model(model, argv[argc - 1]);
+  if (!type) throw UsageError(std::string("--type is missing; ") + usage);
+  if (path.empty()) throw UsageError(std::string("the file to write is missing; ") + usage);
+  check(model);
+  model.matrix_type = type->id;
+  model.embedding_type = (embedding_type ? embedding_type : type)->id;
+  inhouse::test::write_random_model(model, path);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    make(argc, argv);
+    make(Arguments(argc, argv));
     return 0;
+  } catch (const UsageError& error) {
+    return refuse(error);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -9,11 +9,12 @@
 // after --depth others (default 64). Medians of --rounds steps (default 20).
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <map>
+#include <tuple>
 
+#include "bench/native/arguments.h"
 #include "native/core/error.h"
 #include "native/engine/kv_cache.h"
 #include "native/model/forward.h"
@@ -105,13 +106,16 @@ class Profiler final : public Backend {
   void experts(const float* x, const float* logits, int64_t rows, const Experts& experts,
                const ExpertParams& params, Activation act, float* out) override {
     Cost& cost = time("experts", [&] { inner_->experts(x, logits, rows, experts, params, act, out); });
-    // Bytes as if the rows' experts were all different until each is used.
-    const double used = std::min<double>(double(rows) * params.used, params.count);
+    // As many as differ when each row's are drawn at random, as lib/cli/bench/work.ts has it.
+    const double used = params.count * (1 - std::pow(1 - double(params.used) / params.count, double(rows)));
     for (const Weight* weight : {experts.gate, experts.up, experts.down})
       count(cost, *weight, rows * params.used, used);
   }
   void add(float* x, const float* y, int64_t count) override {
     time("add", [&] { inner_->add(x, y, count); });
+  }
+  void add_scaled(float* x, const float* y, float scale, int64_t count) override {
+    time("add_scaled", [&] { inner_->add_scaled(x, y, scale, count); });
   }
   void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) override {
     time("gather", [&] { inner_->gather(x, rows, width, out); });
@@ -146,35 +150,58 @@ class Profiler final : public Backend {
   std::unique_ptr<Backend> inner_;
 };
 
-int run(int argc, char** argv) {
-  ModelOptions options;
-  options.cpu.threads = ThreadPool::available();
+struct Options {
+  ModelOptions model;
   int32_t streams = 1, rows = 1, depth = 64, rounds = 20;
   KvType kv = KvType::f16;
-  for (int i = 1; i < argc; ++i) {
-    const auto is = [&](const char* name) { return std::strcmp(argv[i], name) == 0 && i + 1 < argc; };
-    if (is("--threads")) {
-      options.cpu.threads = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--isa")) {
-      options.cpu.instruction_set = argv[++i];
-    } else if (is("--streams")) {
-      streams = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--rows")) {
-      rows = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--depth")) {
-      depth = std::max(0, std::atoi(argv[++i]));
-    } else if (is("--rounds")) {
-      rounds = std::max(1, std::atoi(argv[++i]));
-    } else if (is("--kv")) {
-      const std::string type = argv[++i];
-      kv = type == "f32"    ? KvType::f32
-           : type == "q8_0" ? KvType::q8_0
-           : type == "q4_0" ? KvType::q4_0
-                            : KvType::f16;
-    } else {
-      options.path = argv[i];
-    }
+};
+
+KvType kv_type(std::string_view name) {
+  if (name == "f32") return KvType::f32;
+  if (name == "f16") return KvType::f16;
+  if (name == "q8_0") return KvType::q8_0;
+  if (name == "q4_0") return KvType::q4_0;
+  throw bench::UsageError("--kv: expected f32, f16, q8_0 or q4_0, got \"" + std::string(name) + "\"");
+}
+
+Options read_options(bench::Arguments arguments) {
+  Options options;
+  options.model.cpu.threads = ThreadPool::available();
+  const struct {
+    const char* name;
+    int32_t *value, min, max;
+  } numbers[] = {
+      {"--threads", &options.model.cpu.threads, 1, 512},
+      {"--streams", &options.streams, 1, 1024},
+      {"--rows", &options.rows, 1, 65536},
+      {"--depth", &options.depth, 0, 1 << 20},
+      {"--rounds", &options.rounds, 1, 100000},
+  };
+  while (const char* argument = arguments.next()) {
+    const std::string option = argument;
+    const auto* const known = std::find_if(std::begin(numbers), std::end(numbers),
+                                           [&](const auto& one) { return option == one.name; });
+    if (known != std::end(numbers))
+      *known->value = bench::number(option, arguments.value(option), known->min, known->max);
+    else if (option == "--isa")
+      options.model.cpu.instruction_set = arguments.value(option);
+    else if (option == "--kv")
+      options.kv = kv_type(arguments.value(option));
+    else if (option.starts_with("-"))
+      throw bench::UsageError("no such option: " + option);
+    else if (options.model.path.empty())
+      options.model.path = option;
+    else
+      throw bench::UsageError("one model is profiled, not " + options.model.path + " and " + option);
   }
+  if (options.model.path.empty()) throw bench::UsageError("usage: inhouse_profile MODEL [--OPTION VALUE …]");
+  return options;
+}
+
+int run(Options given) {
+  ModelOptions& options = given.model;
+  const auto [streams, rows, depth, rounds, kv] =
+      std::tuple(given.streams, given.rows, given.depth, given.rounds, given.kv);
   Profiler* profiler = nullptr;
   options.wrap = [&](std::unique_ptr<Backend> inner) {
     auto wrapped = std::make_unique<Profiler>(std::move(inner));
@@ -263,7 +290,9 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    return run(read_options(bench::Arguments(argc, argv)));
+  } catch (const bench::UsageError& error) {
+    return bench::refuse(error);
   } catch (...) {
     const Error error = describe_current_exception();
     std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());

@@ -4,9 +4,9 @@ import session from "../../dist/cli/bench/session.js";
 import versions from "../../dist/cli/version.js";
 
 export const version = versions.version();
-export const variants = [{}];
+export const variants = () => [{}];
 
 export const opener =
-  (path, { threads }) =>
+  (path, { threads, kvType }) =>
   async ({ streams, contextLength }) =>
-    session.sessionOf(await loadModel(path, { threads, contextLength, maxConcurrent: streams }));
+    session.sessionOf(await loadModel(path, { threads, kvType, contextLength, maxConcurrent: streams }));

@@ -1,21 +1,27 @@
 // llama.cpp through node-llama-cpp, on the CPU. An adapter, as every engine of bench/ has one, exports
 //   version    of the engine
-//   variants   settings to try besides numbers of threads
-//   opener     (path, { threads, ...variant }) => Open, as lib/cli/bench/measure.ts describes it
+//   variants   (kvType) => settings to try besides numbers of threads
+//   opener     (path, { threads, kvType, ...variant }) => Open, as lib/cli/bench/measure.ts describes it
 import { createRequire } from "node:module";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 
 export const version = createRequire(import.meta.url)("./package.json").dependencies["node-llama-cpp"];
-export const variants = [{ flashAttention: true }, { flashAttention: false }];
+// llama.cpp caches quantized values with flash attention alone.
+export const variants = (kvType) =>
+  [{ flashAttention: true }, { flashAttention: false }].filter(
+    ({ flashAttention }) => flashAttention || kvType !== "q8_0",
+  );
 
 /** Loads a model once; gives contexts of it. */
-export function contexts(modelPath, { threads, flashAttention }) {
+export function contexts(modelPath, { threads, kvType = "f16", flashAttention }) {
   let model;
   return async (contextSize, sequences) => {
     model ??= await (
       await getLlama({ gpu: false, build: "never", maxThreads: threads, logLevel: LlamaLogLevel.error })
     ).loadModel({ modelPath });
-    const options = { contextSize, sequences, batchSize: 512, threads, flashAttention };
+    const type = kvType.toUpperCase();
+    const cache = { experimentalKvCacheKeyType: type, experimentalKvCacheValueType: type };
+    const options = { contextSize, sequences, batchSize: 512, threads, flashAttention, ...cache };
     const context = await model.createContext(options);
     if (context.currentThreads !== threads)
       throw new Error(`the peer runs ${context.currentThreads} threads`);

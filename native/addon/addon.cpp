@@ -2,6 +2,7 @@
 // types.
 #include <napi.h>
 
+#include "native/addon/adapter.h"
 #include "native/addon/engine.h"
 #include "native/addon/environment.h"
 #include "native/addon/file.h"
@@ -14,6 +15,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   environment->file_class = Napi::Persistent(FileObject::define(env));
   environment->model_class = Napi::Persistent(ModelObject::define(env));
   environment->engine_class = Napi::Persistent(EngineObject::define(env));
+  environment->adapter_class = Napi::Persistent(AdapterObject::define(env));
   env.SetInstanceData(environment.release());
   exports.Set("openFile", Napi::Function::New(env, FileObject::open, "openFile"));
   exports.Set("loadModel", Napi::Function::New(env, ModelObject::load, "loadModel"));

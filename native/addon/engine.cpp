@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "native/addon/adapter.h"
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
 
@@ -73,7 +74,8 @@ SamplingParams read_sampling(Napi::Object object, Session& session) {
 // {count, sum, bounds, counts}
 Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
   auto object = Napi::Object::New(env);
-  auto bounds = Napi::Array::New(env, Histogram::kBuckets), counts = Napi::Array::New(env, Histogram::kBuckets);
+  auto bounds = Napi::Array::New(env, Histogram::kBuckets),
+       counts = Napi::Array::New(env, Histogram::kBuckets);
   for (int i = 0; i < Histogram::kBuckets; ++i) {
     bounds[uint32_t(i)] = Napi::Number::New(env, Histogram::bound(i));
     counts[uint32_t(i)] = Napi::Number::New(env, double(histogram.counts[size_t(i)]));
@@ -91,6 +93,10 @@ RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   const Napi::Object object = object_argument(info, 1);
   spec.evaluate = bool_field(object, "evaluate");
   spec.evaluate_rows = bool_field(object, "evaluateRows");
+  if (const Napi::Value adapter = object.Get("adapter"); !adapter.IsNull()) {
+    spec.adapter = AdapterObject::of(adapter);
+    spec.adapter_scale = float(number_field(object, "adapterScale"));
+  }
   spec.priority = int32_t(integer_field(object, "priority", INT_MIN, INT_MAX));
   spec.queue_timeout_ms = number_field(object, "queueTimeoutMs");
   spec.timeout_ms = number_field(object, "timeoutMs");
@@ -120,7 +126,9 @@ Napi::Function EngineObject::define(Napi::Env env) {
        InstanceMethod<&EngineObject::cancel>("cancel"),
        InstanceMethod<&EngineObject::acknowledge>("acknowledge"),
        InstanceMethod<&EngineObject::provide>("provide"), InstanceMethod<&EngineObject::pause>("pause"),
-       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
+       InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::load_adapter>("loadAdapter"),
        InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
@@ -216,7 +224,9 @@ Napi::Value EngineObject::stats(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const EngineStats stats = session().engine()->stats();
     auto object = Napi::Object::New(env);
-    const auto set = [&](const char* name, auto value) { object.Set(name, Napi::Number::New(env, double(value))); };
+    const auto set = [&](const char* name, auto value) {
+      object.Set(name, Napi::Number::New(env, double(value)));
+    };
     set("running", stats.running);
     set("waiting", stats.waiting);
     set("paused", stats.paused);
@@ -246,6 +256,13 @@ Napi::Value EngineObject::rows(const Napi::CallbackInfo& info) {
     const auto from = integer_argument(info, 1, 0, INT_MAX);
     const auto count = integer_argument(info, 2, 0, INT_MAX);
     return session().rows(info.Env(), request_argument(info), size_t(from), size_t(count));
+  });
+}
+
+Napi::Value EngineObject::load_adapter(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return AdapterObject::load(info.Env(), session().model(), object_argument(info, 0),
+                               function_argument(info, 1));
   });
 }
 

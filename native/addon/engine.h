@@ -28,7 +28,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value pause(const Napi::CallbackInfo& info);
   Napi::Value resume(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
-  Napi::Value rows(const Napi::CallbackInfo& info);         // rows(request, from, count) → Float32Array
+  Napi::Value rows(const Napi::CallbackInfo& info);  // rows(request, from, count) → Float32Array
+  // loadAdapter(source, callback(error, adapter)) → a function that cancels the load; see AdapterObject::load
+  Napi::Value load_adapter(const Napi::CallbackInfo& info);
   // dispose(callback()): ends the engine on another thread; no event comes after the callback.
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

@@ -44,6 +44,7 @@ class Environment {
   Napi::FunctionReference file_class;
   Napi::FunctionReference model_class;
   Napi::FunctionReference engine_class;
+  Napi::FunctionReference adapter_class;
 };
 
 // {code, message}; lib/ makes an InhouseError of it.

@@ -84,8 +84,9 @@ void JobGroup::retire(std::shared_ptr<void> object, std::shared_ptr<void> outliv
     }
   };
   if (!object) return;
-  // Where others hold it too, this reference costs nothing: it goes at once, and whoever waits for the last
-  // one does not wait in vain for a thread.
+  // Where others hold it too, this reference goes at once: on a thread that starts late it might become the
+  // last one, and whoever ends the engine and waits for that (dispose) would find the weights still there.
+  // The count may fall between the two lines, see jobs.h; no shared_ptr lets go "unless last".
   if (object.use_count() > 1) {
     object.reset();
     return;

@@ -27,8 +27,10 @@ class JobGroup : public std::enable_shared_from_this<JobGroup> {
   // now.
   void run(std::function<void()> work) noexcept;
 
-  // Lets go of `object` on a thread of its own, and then of what must outlive it: here and now where no
-  // thread can be had.
+  // Lets go of `object`, and then of what must outlive it. The last reference goes on a thread of its own, or
+  // here and now where no thread can be had; one of several goes here and now. Should the others be let go of
+  // in that very moment, this one turns out to be the last after all, and the caller frees the object: rare
+  // (a load that fails while its engine ends), harmless, and as long as freeing takes.
   void retire(std::shared_ptr<void> object, std::shared_ptr<void> outlives = nullptr) noexcept;
 
   // To be stopped with the group; at once if that has happened already.

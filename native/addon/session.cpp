@@ -80,16 +80,24 @@ Napi::Value logprobs_value(Napi::Env env, const std::vector<Sampled>& logprobs) 
 }  // namespace
 
 void Session::start(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options) {
+  const std::weak_ptr<const Model> seen = model;
   std::shared_ptr<Engine> engine = Engine::create(std::move(model), std::move(vocabulary), options, *this);
   std::lock_guard lock(mutex_);
   if (stopped_) throw Error(Code::disposed, "the model was disposed of");
   engine_ = std::move(engine);
+  model_ = seen;
 }
 
 std::shared_ptr<Engine> Session::engine() {
   std::lock_guard lock(mutex_);
   if (!engine_) throw Error(Code::disposed, "the model was disposed of");
   return engine_;
+}
+
+std::shared_ptr<const Model> Session::model() {
+  const std::shared_ptr<Engine> alive = engine();
+  std::lock_guard lock(mutex_);
+  return model_.lock();  // which the engine holds
 }
 
 std::shared_ptr<Engine> Session::take_engine() {

@@ -35,6 +35,8 @@ class Session final : public EventSink,
   void start(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options);
   // The engine, or an Error disposed.
   std::shared_ptr<Engine> engine();
+  // Its model, or an Error disposed.
+  std::shared_ptr<const Model> model();
   // The engine for its last owner to destroy, which blocks until its step ends; null if it is gone already.
   std::shared_ptr<Engine> take_engine();
   void stop() noexcept override;
@@ -69,6 +71,7 @@ class Session final : public EventSink,
 
   std::mutex mutex_;  // of what follows
   std::shared_ptr<Engine> engine_;
+  std::weak_ptr<const Model> model_;  // the engine's
   bool stopped_ = false;
   bool posted_ = false;
   bool lost_ = false;  // an event did not fit into memory

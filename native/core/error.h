@@ -28,6 +28,7 @@ namespace inhouse {
   X(unsupported_architecture, "UNSUPPORTED_ARCHITECTURE") /* general.architecture unknown */           \
   X(unsupported_tokenizer, "UNSUPPORTED_TOKENIZER")       /* tokenizer model or pre-tokenizer */       \
   X(model_invalid, "MODEL_INVALID")                       /* hyperparameters or tensor shapes wrong */ \
+  X(adapter_invalid, "ADAPTER_INVALID")                   /* no adapter, or not for this model */      \
   X(device_unavailable, "DEVICE_UNAVAILABLE")             /* device or instruction set not present */  \
   X(out_of_memory, "OUT_OF_MEMORY")                       /* an allocation failed */                   \
   X(memory_lock, "MEMORY_LOCK")                           /* the system refused to lock memory */      \

@@ -35,8 +35,9 @@ class ThreadPool {
   static int32_t available();
 
   // Calls task(chunk, worker) for every chunk in [0, chunks), on the caller and up to threads - 1 workers;
-  // worker is in [0, threads). Chunks are handed out by an atomic counter. Returns when all are done. The
-  // task must not throw. Calls from several engine threads take turns.
+  // worker is in [0, threads). Each worker goes through a range of its own, so that it reads memory in one
+  // stream, and then takes what is left of the ranges of those behind. Returns when all are done. The task
+  // must not throw. Calls from several engine threads take turns.
   virtual void run(int32_t threads, int64_t chunks,
                    FunctionRef<void(int64_t chunk, int32_t worker)> task) = 0;
 

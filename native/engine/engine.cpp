@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <condition_variable>
 #include <mutex>
@@ -204,9 +205,15 @@ class EngineThread final : public Engine {
     std::vector<float> logits;
   };
 
-  // Scopes that callers name never meet those of requests that share with none.
+  // Scopes that callers name never meet those of requests that share with none. What an adapter computes is
+  // for requests with the same one at the same scale.
   static std::string scope_of(const RequestSpec& spec, uint64_t id) {
-    std::string scope(spec.share_prefix ? "shared " : "request ");
+    std::string scope;
+    if (spec.adapter) {
+      scope += "adapter " + std::to_string(spec.adapter->id()) + " " +
+               std::to_string(std::bit_cast<uint32_t>(spec.adapter_scale)) + " ";
+    }
+    scope += spec.share_prefix ? "shared " : "request ";
     return scope.append(spec.share_prefix ? spec.cache_scope : std::to_string(id));
   }
 
@@ -227,6 +234,10 @@ class EngineThread final : public Engine {
     for (const std::string& stop : spec.stop) {
       if (stop.empty()) throw Error(Code::invalid_argument, "a stop string is empty");
     }
+    if (spec.adapter && !spec.adapter->belongs_to(model_))
+      throw Error(Code::invalid_argument, "the adapter is of another model; expected one of this model");
+    if (!std::isfinite(spec.adapter_scale))
+      throw Error(Code::invalid_argument, "the adapter's scale must be a finite number");
     // The last token drawn needs no place in the cache, but counts towards the context all the same.
     const int64_t room = int64_t(options_.context_length) - int64_t(spec.prompt.size());
     const bool draws = !spec.evaluate && spec.max_tokens != 0;

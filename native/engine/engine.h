@@ -12,6 +12,7 @@
 #include "native/core/error.h"
 #include "native/engine/constraint.h"
 #include "native/engine/sampling.h"
+#include "native/model/adapter.h"
 #include "native/model/model.h"
 
 namespace inhouse {
@@ -67,6 +68,8 @@ struct RequestSpec {
   bool evaluate = false;
   bool evaluate_rows = false;  // deliver `rows`, not the next tokens' log-probabilities alone
   int32_t logits_from = 0;     // evaluate or prompt_logprobs: the first token whose logits are wanted
+  std::shared_ptr<const Adapter> adapter;  // of the engine's model; null: the model as it is
+  float adapter_scale = 1;                 // finite
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };

@@ -181,7 +181,8 @@ bool Scheduler::schedule(Sequence& sequence, int32_t count) {
   if (!make_room(sequence, count)) return false;
   sequence.last_step = step_;
   const int32_t first = sequence.computed, end = first + count;
-  slices_.push_back({rows(), count, first, sequence.cache.tables.data()});
+  slices_.push_back({rows(), count, first, sequence.cache.tables.data(), sequence.spec.adapter.get(),
+                     sequence.spec.adapter_scale});
   const int32_t delivered = end - std::clamp(sequence.logits_from, first, end);
   const int32_t outputs = std::max(delivered, sequence.draws() && end == sequence.size() ? 1 : 0);
   work_.push_back({&sequence, first, count, int32_t(outputs_.size()), outputs});

@@ -17,6 +17,10 @@ std::vector<float> inverse_frequencies(const RopeConfig& rope, const HyperParame
   return result;
 }
 
+// Numbers of an adapter's intermediate results that are held at once; rows are taken in as many turns as this
+// needs, which changes no result.
+constexpr uint64_t kAdapterScratch = 1 << 20;
+
 }  // namespace
 
 // The floats of each buffer.
@@ -91,20 +95,20 @@ bool ForwardPass::run(const Batch& batch, std::span<const std::unique_ptr<KvPool
   for (size_t r = 0; r < rope_tables_.size(); ++r) {
     ops_.rope_table(batch.positions, inverse_frequencies_[r], rope_tables_[r]);
   }
+  find_adapters(batch);
   ops_.embed(*model_.token_embedding, batch.tokens, h.embedding_scale, x_);
   for (int32_t l = 0; l < h.layers; ++l) {
     if (stop.load(std::memory_order_relaxed)) return false;
     const LayerWeights& w = model_.layers[size_t(l)];
-    const LayerConfig& config = h.layer[size_t(l)];
     const bool last = l + 1 == h.layers;
-    attention(w, config, *pools[size_t(config.kv_group)], batch);
+    attention(l, *pools[size_t(h.layer[size_t(l)].kv_group)], batch);
     if (last && batch.outputs.empty()) break;
     if (last) keep_outputs(batch);
     const int64_t rows = last ? int64_t(batch.outputs.size()) : batch.rows();
     const Projection output[] = {{w.wo, nullptr, h_}};
-    ops_.linear(attended_, rows, output, Place::attention_out);
+    linear(attended_, rows, output, Place::attention_out, l);
     add_branch(w.attention_post_norm, h_, rows);
-    feed_forward(w, rows);
+    feed_forward(l, rows);
   }
   ops_.rms_norm(x_, *model_.output_norm, h.norm_epsilon, int64_t(batch.outputs.size()), h_);
   ops_.synchronize();
@@ -112,14 +116,15 @@ bool ForwardPass::run(const Batch& batch, std::span<const std::unique_ptr<KvPool
 }
 
 // attended = attention of norm(x)
-void ForwardPass::attention(const LayerWeights& w, const LayerConfig& config, KvPool& pool,
-                            const Batch& batch) {
+void ForwardPass::attention(int32_t layer, KvPool& pool, const Batch& batch) {
   const HyperParameters& h = model_.hyper();
+  const LayerWeights& w = model_.layers[size_t(layer)];
+  const LayerConfig& config = h.layer[size_t(layer)];
   const int64_t rows = batch.rows();
   const float* rope = rope_tables_[size_t(config.rope)];
   ops_.rms_norm(x_, *w.attention_norm, h.norm_epsilon, rows, h_);
   const Projection qkv[] = {{w.wq, w.bq, q_}, {w.wk, w.bk, k_}, {w.wv, w.bv, v_}};
-  ops_.linear(h_, rows, qkv, Place::attention_in);
+  linear(h_, rows, qkv, Place::attention_in, layer);
   if (w.q_norm) ops_.rms_norm(q_, *w.q_norm, h.norm_epsilon, rows * h.heads, q_);
   if (w.k_norm) ops_.rms_norm(k_, *w.k_norm, h.norm_epsilon, rows * h.kv_heads, k_);
   ops_.rope(q_, rope, rows, h.heads, h.head_dim, h.rope_dims, h.rope_style);
@@ -130,19 +135,20 @@ void ForwardPass::attention(const LayerWeights& w, const LayerConfig& config, Kv
 }
 
 // x += down(act(gate(norm(x))) * up(norm(x))), or the sum of that over each token's experts
-void ForwardPass::feed_forward(const LayerWeights& w, int64_t rows) {
+void ForwardPass::feed_forward(int32_t layer, int64_t rows) {
   const HyperParameters& h = model_.hyper();
+  const LayerWeights& w = model_.layers[size_t(layer)];
   ops_.rms_norm(x_, *w.ffn_norm, h.norm_epsilon, rows, h_);
   if (w.router) {
     const Projection router[] = {{w.router, nullptr, router_}};
-    ops_.linear(h_, rows, router, Place::router);
+    linear(h_, rows, router, Place::router, layer);
     ops_.experts(h_, router_, rows, {w.gate, w.up, w.down, gate_, up_, down_}, h.experts, h.activation, h_);
   } else {
     const Projection gate_up[] = {{w.gate, nullptr, gate_}, {w.up, nullptr, up_}};
-    ops_.linear(h_, rows, gate_up, Place::ffn_in);
+    linear(h_, rows, gate_up, Place::ffn_in, layer);
     ops_.gated(h.activation, gate_, up_, rows * h.ffn_width, gate_);
     const Projection down[] = {{w.down, nullptr, h_}};
-    ops_.linear(gate_, rows, down, Place::ffn_out);
+    linear(gate_, rows, down, Place::ffn_out, layer);
   }
   add_branch(w.ffn_post_norm, h_, rows);
 }
@@ -162,12 +168,100 @@ void ForwardPass::keep_outputs(const Batch& batch) {
   std::swap(x_, kept_);
   ops_.gather(attended_, batch.outputs, int64_t(h.heads) * h.head_dim_v, kept_);
   std::swap(attended_, kept_);
+  adapted_.swap(adapted_outputs_);
+}
+
+// Which rows have an adapter. Neighbouring slices with the same one at the same scale count as one.
+void ForwardPass::find_adapters(const Batch& batch) {
+  adapted_.clear();
+  adapted_outputs_.clear();
+  const auto add = [](std::vector<AdapterRows>& list, const SequenceSlice& slice, int64_t row,
+                      int64_t count) {
+    if (count == 0) return;
+    if (!list.empty()) {
+      AdapterRows& last = list.back();
+      if (last.adapter == slice.adapter && last.scale == slice.adapter_scale &&
+          last.row + last.count == row) {
+        last.count += count;
+        return;
+      }
+    }
+    list.push_back({slice.adapter, slice.adapter_scale, row, count});
+  };
+  for (const SequenceSlice& slice : batch.slices) {
+    if (!slice.adapter) continue;
+    add(adapted_, slice, slice.row, slice.count);
+    const auto begin = std::lower_bound(batch.outputs.begin(), batch.outputs.end(), slice.row);
+    const auto end = std::lower_bound(begin, batch.outputs.end(), slice.row + slice.count);
+    add(adapted_outputs_, slice, begin - batch.outputs.begin(), end - begin);
+  }
+  if (adapted_.empty() || adapter_scratch_) return;
+  const HyperParameters& h = model_.hyper();
+  const int64_t widest = std::max({int64_t(h.vocabulary), int64_t(h.width), int64_t(h.ffn_width),
+                                   int64_t(h.heads) * h.head_dim, int64_t(h.kv_heads) * h.head_dim_v});
+  adapter_floats_ = std::max(kAdapterScratch, uint64_t(3 * kMaxLoraRank + widest));
+  buffers_.reserve(buffers_.size() + 1);
+  adapter_scratch_ = ops_.allocate(adapter_floats_);
+  buffers_.push_back(adapter_scratch_);
+}
+
+// The products of one input, with what adapters add to them.
+void ForwardPass::linear(const float* x, int64_t rows, std::span<const Projection> outs, Place place,
+                         int32_t layer) {
+  ops_.linear(x, rows, outs, place);
+  for (const AdapterRows& some : adapted_) {
+    const std::span<const LoraPair> pairs = some.adapter->pairs(layer, place);
+    if (!pairs.empty()) adapt(x, some, pairs, outs, place);
+  }
+}
+
+// outs += scale * B (A x) for the rows of one adapter; pairs stand beside the outs.
+void ForwardPass::adapt(const float* x, const AdapterRows& rows, std::span<const LoraPair> pairs,
+                        std::span<const Projection> outs, Place place) {
+  constexpr size_t kMost = 3;  // products of one input
+  int64_t ranks = 0, widest = 0;
+  for (const LoraPair& pair : pairs) {
+    if (!pair.a) continue;
+    ranks += pair.a->rows;
+    widest = std::max(widest, pair.b->rows);
+  }
+  const int64_t turn = std::clamp<int64_t>(int64_t(adapter_floats_) / (ranks + widest), 1, rows.count);
+  for (int64_t done = 0; done < rows.count; done += turn) {
+    const int64_t row = rows.row + done, count = std::min(turn, rows.count - done);
+    Projection narrow[kMost] = {};
+    size_t used = 0;
+    float* free = adapter_scratch_;
+    for (const LoraPair& pair : pairs) {
+      if (!pair.a) continue;
+      narrow[used++] = {pair.a.get(), nullptr, free};
+      free += count * pair.a->rows;
+    }
+    ops_.linear(x + row * outs[0].weight->cols, count, {narrow, used}, place);
+    used = 0;
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      if (!pairs[i].a) continue;
+      const int64_t width = pairs[i].b->rows;
+      const Projection wide[] = {{pairs[i].b.get(), nullptr, free}};
+      ops_.linear(narrow[used++].out, count, wide, place);
+      ops_.add_scaled(outs[i].out + row * width, free, rows.scale * pairs[i].scale, count * width);
+    }
+  }
 }
 
 std::span<const float> ForwardPass::logits(int32_t first, int32_t count) {
   const HyperParameters& h = model_.hyper();
   const Projection head[] = {{model_.output, nullptr, logits_}};
-  ops_.linear(h_ + int64_t(first) * h.width, count, head, Place::head);
+  const float* x = h_ + int64_t(first) * h.width;
+  ops_.linear(x, count, head, Place::head);
+  for (AdapterRows some : adapted_) {  // by now those of the outputs
+    const int64_t begin = std::max<int64_t>(some.row, first);
+    const int64_t end = std::min<int64_t>(some.row + some.count, first + count);
+    if (begin >= end) continue;
+    some.row = begin - first;
+    some.count = end - begin;
+    const std::span<const LoraPair> pairs = some.adapter->pairs(0, Place::head);
+    if (!pairs.empty()) adapt(x, some, pairs, head, Place::head);
+  }
   const int64_t floats = int64_t(count) * h.vocabulary;
   if (h.logit_softcap > 0) ops_.softcap(logits_, floats, h.logit_softcap);
   ops_.synchronize();

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "native/model/adapter.h"
 #include "native/model/model.h"
 
 namespace inhouse {
@@ -28,14 +29,25 @@ class ForwardPass {
 
   int32_t max_outputs() const { return max_outputs_; }
   uint64_t bytes() const { return floats_ * sizeof(float); }
-  // What a pass of these sizes allocates, in bytes.
+  // What a pass of these sizes allocates, in bytes. (A few megabytes more with the first adapter.)
   static uint64_t bytes_for(const Model& model, int32_t max_rows, int32_t max_outputs);
 
  private:
   struct Sizes;
+  // Consecutive rows with one adapter at one scale.
+  struct AdapterRows {
+    const Adapter* adapter;
+    float scale;
+    int64_t row, count;
+  };
+
   float* allocate(uint64_t floats);
-  void attention(const LayerWeights& w, const LayerConfig& config, KvPool& pool, const Batch& batch);
-  void feed_forward(const LayerWeights& w, int64_t rows);
+  void find_adapters(const Batch& batch);
+  void linear(const float* x, int64_t rows, std::span<const Projection> outs, Place place, int32_t layer);
+  void adapt(const float* x, const AdapterRows& rows, std::span<const LoraPair> pairs,
+             std::span<const Projection> outs, Place place);
+  void attention(int32_t layer, KvPool& pool, const Batch& batch);
+  void feed_forward(int32_t layer, int64_t rows);
   void keep_outputs(const Batch& batch);
   void add_branch(const Weight* post_norm, float* branch, int64_t rows);
 
@@ -44,6 +56,8 @@ class ForwardPass {
   int32_t max_outputs_;
   uint64_t floats_ = 0;
   std::vector<float*> buffers_;
+  std::vector<AdapterRows> adapted_;          // of the rows at hand: the batch's, in the end its outputs
+  std::vector<AdapterRows> adapted_outputs_;  // of the rows that are kept for the outputs
   std::vector<std::vector<float>> inverse_frequencies_;  // [ropes][rope_dims / 2]
   std::vector<float*> rope_tables_;                      // [ropes] of [rows, rope_dims]
   float* x_;                                             // [rows, width], the residual stream
@@ -58,6 +72,9 @@ class ForwardPass {
   float* down_;                                          // [rows * used, width], with experts
   float* kept_;    // room for the rows of x or attended that are kept for the outputs
   float* logits_;  // [max_outputs, vocabulary]
+  // For adapters' intermediate results; made with the first adapter.
+  float* adapter_scratch_ = nullptr;
+  uint64_t adapter_floats_ = 0;
 };
 
 }  // namespace inhouse

@@ -68,6 +68,8 @@ enum class RopeStyle : uint8_t {
 
 enum class Activation : uint8_t { silu, gelu_tanh };
 
+class Adapter;  // native/model/adapter.h; for backends a name
+
 // Consecutive tokens of one sequence within a batch.
 struct SequenceSlice {
   int32_t row;       // its first row in the batch
@@ -76,6 +78,8 @@ struct SequenceSlice {
   // [groups] block tables: entry b of a table names the pool block that holds positions 32b … 32b + 31, or is
   // -1 where a sliding window has given the block back.
   const int32_t* const* tables;
+  const Adapter* adapter = nullptr;  // what the forward pass adds to the model's weights; null: nothing
+  float adapter_scale = 1;
 };
 
 // One step's work: chunks of prompts and single tokens of several sequences together.
@@ -146,7 +150,8 @@ class Backend {
   virtual void release(float* memory) = 0;
 
   // Reads a tensor into this backend's layout. Keeps nothing of the file mapped unless the backend was made
-  // to compute from mapped files. Errors: file_changed, file_read, out_of_memory, aborted, model_invalid.
+  // to compute from mapped files. May be called from any thread, also while another one runs ops. Errors:
+  // file_changed, file_read, out_of_memory, aborted, model_invalid.
   virtual std::unique_ptr<Weight> load(const GgufFile& file, const TensorInfo& tensor, WeightUse use,
                                        const LoadControl& control) = 0;
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvGroupSpec& spec, int32_t blocks) = 0;
@@ -179,6 +184,8 @@ class Backend {
                        const ExpertParams& params, Activation act, float* out) = 0;
   // x += y, elementwise over `count`.
   virtual void add(float* x, const float* y, int64_t count) = 0;
+  // x += scale * y, elementwise over `count`.
+  virtual void add_scaled(float* x, const float* y, float scale, int64_t count) = 0;
   // out [rows.size(), width] = x[rows, :]
   virtual void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) = 0;
   // x = cap * tanh(x / cap)

@@ -143,6 +143,10 @@ class CpuBackend final : public Backend {
   void add(float* x, const float* y, int64_t count) override {
     share(count, 1, [&](int64_t begin, int64_t end) { kernels_.add(x + begin, y + begin, end - begin); });
   }
+  void add_scaled(float* x, const float* y, float scale, int64_t count) override {
+    share(count, 1,
+          [&](int64_t begin, int64_t end) { kernels_.add_scaled(x + begin, y + begin, scale, end - begin); });
+  }
   void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) override {
     for (size_t r = 0; r < rows.size(); ++r)
       std::copy_n(x + rows[r] * width, width, out + int64_t(r) * width);

@@ -11,7 +11,10 @@
 namespace inhouse {
 namespace {
 
-constexpr int64_t kBytes = 256 << 20;  // beyond any cache
+// The buffer that is read: 64 MiB for each thread within these bounds. The last caches of large servers hold
+// more than 256 MiB together, but far less than this for each core. A single thread may still find a part of
+// its 256 MiB in the cache of a server that shares as much among all cores.
+constexpr int64_t kThreadBytes = 64 << 20, kLeastBytes = 256 << 20, kMostBytes = int64_t{2} << 30;
 constexpr int64_t kChunk = 4 << 20;
 constexpr int64_t kSlack = 64 << 10;  // for prefetches past the end
 constexpr int64_t kRounds = 20000;    // a quarter of a millisecond or so
@@ -28,17 +31,18 @@ void repeat(double seconds, Sweep&& sweep) {
 }
 
 double read_limit(const kernels::Kernels& kernels, int32_t threads, ThreadPool& pool) {
-  const CpuMemory memory(kBytes + kSlack, true, "the probe of read bandwidth");
-  pool.run(threads, kBytes / kChunk,
+  const int64_t bytes = std::clamp(kThreadBytes * threads, kLeastBytes, kMostBytes);
+  const CpuMemory memory(bytes + kSlack, true, "the probe of read bandwidth");
+  pool.run(threads, bytes / kChunk,
            [&](int64_t c, int32_t) { std::memset(memory.data() + c * kChunk, 1, kChunk); });
   double best = 0;
   repeat(0.4, [&] {
     for (const auto probe : kernels.probe_read) {
       for (const int64_t ahead : {0, 512, 1024, 2048, 4096, 8192}) {
         const double start = now();
-        pool.run(threads, kBytes / kChunk,
+        pool.run(threads, bytes / kChunk,
                  [&](int64_t c, int32_t) { probe(memory.data() + c * kChunk, kChunk, ahead); });
-        best = std::max(best, double(kBytes) / (now() - start));
+        best = std::max(best, double(bytes) / (now() - start));
       }
     }
   });

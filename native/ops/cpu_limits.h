@@ -16,7 +16,8 @@ struct CpuLimits {
 };
 
 // The best of every way to read and to multiply that the kernels' probes know, over about a second. It takes
-// 256 MiB meanwhile and keeps `threads` threads of the pool busy. Errors: out_of_memory.
+// 64 MiB per thread meanwhile, 256 MiB at least and 2 GiB at most, and keeps `threads` threads of the pool
+// busy. Errors: out_of_memory.
 CpuLimits measure_cpu_limits(const kernels::Kernels& kernels, int32_t threads);
 
 }  // namespace inhouse

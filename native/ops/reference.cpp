@@ -276,6 +276,9 @@ class ReferenceBackend final : public Backend {
   void add(float* x, const float* y, int64_t count) override {
     for (int64_t i = 0; i < count; ++i) x[i] += y[i];
   }
+  void add_scaled(float* x, const float* y, float scale, int64_t count) override {
+    for (int64_t i = 0; i < count; ++i) x[i] += scale * y[i];
+  }
   void gather(const float* x, std::span<const int32_t> rows, int64_t width, float* out) override {
     for (size_t r = 0; r < rows.size(); ++r)
       std::copy_n(x + rows[r] * width, width, out + int64_t(r) * width);

@@ -67,7 +67,7 @@ void check_agreement(const std::string& what, std::vector<float> ours, std::vect
 }  // namespace
 
 TEST(the_reference_device_agrees_with_transformers) {
-  for (const char* name : {"qwen3", "qwen3moe"}) {
+  for (const char* name : {"llama", "qwen3", "qwen3moe"}) {
     ModelOptions options;
     options.path = std::string("test/golden/random-") + name + ".gguf";
     options.file = GgufFile::open(options.path);

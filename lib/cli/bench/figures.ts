@@ -1,7 +1,9 @@
 // From samples to figures: medians with their spread, beside what the machine's limits allow.
 import type { NativeLimits } from "../../native.js";
+import { plural } from "../terminal.js";
+import { type Case, nameOf, shortPrompt } from "./cases.js";
 import { limitNames } from "./limits.js";
-import { type Case, nameOf, type Samples, shortPrompt } from "./measure.js";
+import type { Samples } from "./measure.js";
 import { floorOf, type Floor, type ModelWork } from "./work.js";
 
 /** Several rounds of one measurement. */
@@ -19,7 +21,7 @@ export interface Figure extends Spread {
   unit: "tokens/s" | "ms" | "bytes";
   /** What the value would be at the machine's limits, and which limit that is. */
   floor: { value: number; by: Floor["by"] | "weights" };
-  /** How near the value is to it, at most 1. */
+  /** How near the value is to it. Above 1 where caches hold what the floor reads, or a limit was measured too low. */
   share: number;
 }
 
@@ -58,7 +60,7 @@ export function figuresOf(
     of: Exclude<keyof Samples, "rates">,
     floor: Figure["floor"],
   ): Figure => {
-    const spread = spreadOf(rounds.map((round) => round[of]));
+    const spread = spreadOf(rounds.flatMap((round) => round[of] ?? []));
     return { name, unit, ...spread, floor, share: floor.value / spread.value };
   };
   const load = (work.weightBytes / limits.readBytes) * 1000;
@@ -74,15 +76,22 @@ export function figuresOf(
 /** Rounds that differ by more than this share of their median say little. */
 const quiet = 0.1;
 
-/** What is to be said about a machine on which rounds differ. */
-export function noiseOf(figures: readonly Figure[], limits: readonly NativeLimits[]): string[] {
-  const measured: [string, Spread][] = [
-    ...limitNames.map((name): [string, Spread] => [
-      `limit ${name}`,
+/** What is to be said about figures whose rounds differ. */
+export function noiseOf(figures: readonly Figure[]): string[] {
+  return noise(figures.map((figure) => [figure.name, figure]));
+}
+
+/** The same of the machine's limits, measured with so many threads. */
+export function limitNoiseOf(limits: readonly NativeLimits[], threads: number): string[] {
+  return noise(
+    limitNames.map((name) => [
+      `limit ${name} with ${plural(threads, "thread")}`,
       spreadOf(limits.map((round) => round[name])),
     ]),
-    ...figures.map((figure): [string, Spread] => [figure.name, figure]),
-  ];
+  );
+}
+
+function noise(measured: readonly [string, Spread][]): string[] {
   return measured
     .filter(([, { value, low, high }]) => high - low > quiet * value)
     .map(

@@ -1,5 +1,6 @@
 // What the machine and a file say before anything is timed.
 import { CallSite } from "../../call-site.js";
+import { InhouseError } from "../../errors.js";
 import { type ModelHeader, openHeader } from "../../header.js";
 import { textOf } from "../../metadata.js";
 import { native, type NativeAttention, type NativeLimits } from "../../native.js";
@@ -31,15 +32,22 @@ export interface Shape {
   vocabularySize: number;
 }
 
+/** Rejects as a load does, with ERR_INHOUSE_MODEL_INVALID where the file holds no embedding (a vocabulary alone). */
 export async function readShape(path: string, overrides: string[] = []): Promise<Shape> {
   const { header, file } = await openHeader(path, overrides, new CallSite(readShape));
-  const attention = file.attention();
-  file.close();
-  const architecture = textOf(header, "general.architecture");
-  return {
-    header,
-    attention,
-    trainedContextLength: Number(header.metadata.get(`${architecture}.context_length`)?.value),
-    vocabularySize: header.tensors.find(({ name }) => name === "token_embd.weight")!.shape[1]!,
-  };
+  try {
+    const attention = file.attention();
+    const embedding = header.tensors.find(({ name }) => name === "token_embd.weight");
+    if (embedding === undefined)
+      throw new InhouseError("ERR_INHOUSE_MODEL_INVALID", `${path}: tensor "token_embd.weight" is missing`);
+    const architecture = textOf(header, "general.architecture");
+    return {
+      header,
+      attention,
+      trainedContextLength: Number(header.metadata.get(`${architecture}.context_length`)?.value),
+      vocabularySize: embedding.shape[1] ?? 1,
+    };
+  } finally {
+    file.close();
+  }
 }

@@ -1,4 +1,5 @@
 // Timing one engine, whichever it is: bench/ measures inhouse's peers with the same lines.
+import { type Case, contextOf, nameOf, shortPrompt } from "./cases.js";
 
 /** An engine with a model loaded. */
 export interface Session {
@@ -10,53 +11,14 @@ export interface Session {
 /** Loads the model for `streams` generations at once, each of at most `contextLength` tokens. */
 export type Open = (settings: { streams: number; contextLength: number }) => Promise<Session>;
 
-/** One thing to be timed. */
-export interface Case {
-  kind: "prompt" | "decode";
-  streams: number;
-  /** Tokens before those that are timed. */
-  depth: number;
-  /** Tokens that are timed, of each stream. */
-  tokens: number;
-}
-
-/** Prompts of streams, and the prompt of the time to the first token, are as long as this. */
-export const shortPrompt = 64;
-
-/** Each prompt, one stream at each depth, and each number of streams after short prompts; each once. */
-export function casesOf(lists: {
-  prompts: number[];
-  depths: number[];
-  streams: number[];
-  tokens: number;
-}): Case[] {
-  const decode = [
-    ...lists.depths.map((depth) => ({ streams: 1, depth })),
-    ...lists.streams.map((streams) => ({ streams, depth: shortPrompt })),
-  ].sort((a, b) => a.streams - b.streams || a.depth - b.depth);
-  const cases = [
-    ...lists.prompts.map((tokens): Case => ({ kind: "prompt", streams: 1, depth: 0, tokens })),
-    ...decode.map((one): Case => ({ kind: "decode", ...one, tokens: lists.tokens })),
-  ];
-  return [...new Map(cases.map((one) => [nameOf(one), one])).values()];
-}
-
-/** Tokens of context that a case needs. */
-export const contextOf = ({ depth, tokens }: Case): number => Math.max(depth + tokens, shortPrompt) + 1;
-
-export function nameOf({ kind, streams, depth, tokens }: Case): string {
-  if (kind === "prompt") return `prompt of ${tokens}`;
-  return streams === 1 ? `decode at depth ${depth}` : `${streams} streams at depth ${depth}`;
-}
-
 /** What one round gives. */
 export interface Samples {
   loadMs: number;
   /** From before the load. */
   firstTokenMs: number;
-  /** The most that the process held until then. */
-  peakBytes: number;
-  /** Tokens per second, by the cases' names. */
+  /** The most that the process held until then; undefined where it had measured before, since a peak never falls. */
+  peakBytes?: number | undefined;
+  /** Tokens per second, by the names of those cases that could be timed. */
   rates: Record<string, number>;
 }
 
@@ -86,7 +48,10 @@ export async function measureRound(
         await session.close();
         session = next;
       }
-      for (const one of some) rates[nameOf(one)] = await timeCase(session, one, prompts);
+      for (const one of some) {
+        const rate = await timeCase(session, one, prompts);
+        if (rate !== undefined) rates[nameOf(one)] = rate;
+      }
     }
     return { loadMs, firstTokenMs, peakBytes, rates };
   } finally {
@@ -94,7 +59,11 @@ export async function measureRound(
   }
 }
 
-async function timeCase(session: Session, one: Case, prompts: (length: number) => number[]): Promise<number> {
+async function timeCase(
+  session: Session,
+  one: Case,
+  prompts: (length: number) => number[],
+): Promise<number | undefined> {
   if (one.kind === "prompt") return one.tokens / (await timePrompt(session, prompts(one.tokens)));
   const each = Array.from({ length: one.streams }, () => prompts(one.depth));
   return decodeRate(session, each, one.tokens);
@@ -107,29 +76,52 @@ async function timePrompt(session: Session, prompt: number[]): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
-/** Tokens per second of all streams together, while all of them write. */
-async function decodeRate(session: Session, prompts: number[][], tokens: number): Promise<number> {
+/** Tokens that came to a stream at a time, in milliseconds. */
+interface Arrival {
+  at: number;
+  count: number;
+}
+
+/** Tokens per second of all streams together, while all of them write; undefined where they never do at once. */
+async function decodeRate(
+  session: Session,
+  prompts: number[][],
+  tokens: number,
+): Promise<number | undefined> {
   const arrivals = await Promise.all(
     prompts.map(async (prompt) => {
-      const events: { at: number; count: number }[] = [];
+      const list: Arrival[] = [];
       for await (const count of session.generate(prompt, tokens + 1))
-        events.push({ at: performance.now(), count });
-      return events;
+        list.push({ at: performance.now(), count });
+      return list;
     }),
   );
-  const from = Math.max(...arrivals.map((events) => events[0]!.at));
-  const to = Math.min(...arrivals.map((events) => events.at(-1)!.at));
-  if (to <= from) throw new Error("a stream ended before all had begun: more tokens have to be generated");
-  const within = arrivals.flat().filter(({ at }) => at > from && at <= to);
-  return (within.reduce((sum, { count }) => sum + count, 0) * 1000) / (to - from);
+  return rateOf(arrivals);
 }
 
 /**
- * Prompts for a model of `vocabulary` tokens, no two of which begin alike: ids from where vocabularies hold ordinary
- * words, in an order without repetition.
+ * Each stream is timed between arrivals of its own, from the first to the last while all of them write: streams hear of
+ * one step one after the other, and a common end would cut off the last step of some while it counts its time.
+ */
+function rateOf(streams: readonly Arrival[][]): number | undefined {
+  const from = Math.max(...streams.map((list) => list[0]?.at ?? Infinity));
+  const to = Math.min(...streams.map((list) => list.at(-1)?.at ?? -Infinity));
+  let rate = 0;
+  for (const list of streams) {
+    const [first, ...rest] = list.filter(({ at }) => at >= from && at <= to);
+    if (first === undefined || rest.length === 0) return undefined;
+    rate += rest.reduce((sum, { count }) => sum + count, 0) / (rest.at(-1)!.at - first.at);
+  }
+  return rate * 1000;
+}
+
+/**
+ * Prompts for a model of `vocabulary` tokens: ids from where vocabularies hold ordinary words, a half of all, in strides
+ * of a prime. Within a prompt no id comes twice, and no two prompts begin alike, as long as there are more such ids than
+ * tokens of a prompt, and than prompts.
  */
 export function promptSource(vocabulary: number): (length: number) => number[] {
-  const [first, span] = [vocabulary >> 3, vocabulary >> 1];
+  const [first, span] = [vocabulary >> 3, Math.max(1, vocabulary >> 1)];
   let next = 0;
   return (length) => {
     const start = 7907 * next++;

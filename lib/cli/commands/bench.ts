@@ -7,18 +7,10 @@ import { overrideList } from "../../load-options.js";
 import type { Model } from "../../model.js";
 import type { NativeLimits } from "../../native.js";
 import type { LoadOptions } from "../../types.js";
-import { type Figure, figuresOf, noiseOf } from "../bench/figures.js";
+import { type Case, casesOf, contextOf, fitting, type Lists, nameOf, type Room } from "../bench/cases.js";
+import { type Figure, figuresOf, limitNoiseOf, noiseOf } from "../bench/figures.js";
 import { bestLimits, measureLimits, readShape } from "../bench/limits.js";
-import {
-  type Case,
-  casesOf,
-  contextOf,
-  measureRound,
-  nameOf,
-  type Open,
-  promptSource,
-  type Samples,
-} from "../bench/measure.js";
+import { measureRound, type Open, promptSource, type Samples } from "../bench/measure.js";
 import { sessionOf } from "../bench/session.js";
 import { table } from "../bench/table.js";
 import { ModelWork } from "../bench/work.js";
@@ -44,7 +36,7 @@ const benchFlags = {
   rounds: integerFlag("rounds", "N", 1, 1000, "Rounds, of which medians are shown (default: 3)."),
   json: { name: "json", help: "Print one JSON document, with every round's figures." },
 };
-const defaults = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
+const defaults: Lists = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
 
 /** The document of `--json`. */
 export interface BenchResult {
@@ -52,6 +44,11 @@ export interface BenchResult {
   machine: { processor: string; processors: number };
   versions: { inhouse: string; node: string };
   settings: Pick<Model["info"], "device" | "deviceDescription" | "kvType" | "maxBatchTokens"> & {
+    /** What the device computes with, in its own words: "AVX-512 VNNI". */
+    instructionSet: string;
+    threads: number;
+    /** Of the sessions of one stream; those of more hold what they need. */
+    contextLength: number;
     decodeTokens: number;
     rounds: number;
   };
@@ -74,7 +71,7 @@ export const benchCommand: Command = {
   async run(args, shell) {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
     const [name] = operands(this, positionals, 1);
-    const given = values as Partial<typeof defaults> & { rounds?: number; json?: boolean };
+    const given = values as Partial<Lists> & { rounds?: number; json?: boolean };
     const result = await bench(name!, given, given.rounds ?? 3, loadOptions(values), shell);
     for (const warning of result.warnings) shell.stderr.note(`${warning}\n`);
     await shell.stdout.write(given.json === true ? `${json(result)}\n` : visible(table(result)));
@@ -83,19 +80,22 @@ export const benchCommand: Command = {
 
 async function bench(
   name: string,
-  given: Partial<typeof defaults>,
+  given: Partial<Lists>,
   count: number,
   options: LoadOptions,
   shell: Shell,
 ): Promise<BenchResult> {
   const path = await resolve(name);
   const shape = await readShape(path, overrideList(options.overrides));
-  const cases = fitting(given, options.contextLength ?? shape.trainedContextLength, shell);
+  const { maxBatchTokens: batch } = options;
+  const room = { contextLength: options.contextLength ?? shape.trainedContextLength, maxBatchTokens: batch };
+  const cases = chosen(given, room, shell);
   const threads = options.threads === "auto" ? 0 : (options.threads ?? 0);
+  const oneStream = options.contextLength ?? Math.max(...cases.map(contextOf));
 
   let info: Model["info"] | undefined;
   const open: Open = async ({ streams, contextLength }) => {
-    const model = await load(path, { contextLength, ...options, maxConcurrent: streams }, shell);
+    const model = await load(path, { ...options, contextLength, maxConcurrent: streams }, shell);
     info ??= model.info;
     setMaxListeners(streams + 10, shell.signal);
     return sessionOf(model, shell.signal);
@@ -107,9 +107,9 @@ async function bench(
     const bar = new ProgressBar(shell.stderr, "measuring");
     bar.update(round / count, `round ${round + 1} of ${count}`);
     try {
-      const samples = await measureRound(open, cases, prompts, Math.max(...cases.map(contextOf)));
+      const samples = await measureRound(open, cases, prompts, oneStream);
       // The peak of a process never falls: only the first round's is of these figures alone.
-      rounds.push({ ...samples, peakBytes: (rounds[0] ?? samples).peakBytes });
+      rounds.push(round === 0 ? samples : { ...samples, peakBytes: undefined });
     } finally {
       bar.clear();
     }
@@ -117,7 +117,8 @@ async function bench(
     shell.signal.throwIfAborted();
   }
   const { fileBytes, architecture, quantization, parameters, memory, ...settings } = info!;
-  const { device, deviceDescription, kvType, maxBatchTokens } = settings;
+  const { device, deviceDescription, kvType, maxBatchTokens, contextLength } = settings;
+  const computing = computingOf(deviceDescription);
   const work = new ModelWork(shape.header, shape.attention, kvType);
   const best = bestLimits(limits);
   const figures = figuresOf(rounds, cases, work, best, maxBatchTokens);
@@ -128,30 +129,43 @@ async function bench(
     settings: {
       device,
       deviceDescription,
+      ...computing,
       kvType,
       maxBatchTokens,
+      contextLength,
       decodeTokens: given.tokens ?? defaults.tokens,
       rounds: count,
     },
     memory,
     limits: best,
     figures,
-    warnings: noiseOf(figures, limits),
+    warnings: [...untimed(cases, rounds), ...limitNoiseOf(limits, computing.threads), ...noiseOf(figures)],
   };
 }
 
-/** The cases that fit a context. Those that flags name must; of the others it says which are left out. */
-function fitting(given: Partial<typeof defaults>, contextLength: number, shell: Shell): Case[] {
+/** "cpu (AVX-512 VNNI), 2 threads" taken apart. */
+function computingOf(description: string): { instructionSet: string; threads: number } {
+  const [, instructionSet = description, threads = 0] = /\((.*)\), (\d+) thread/.exec(description) ?? [];
+  return { instructionSet, threads: Number(threads) };
+}
+
+/** The cases there is room for. Those that flags name must fit; of the others it says which are left out. */
+function chosen(given: Partial<Lists>, room: Room, shell: Shell): Case[] {
   const { prompts = [], depths = [], tokens = defaults.tokens } = given;
   const streams = given.streams ?? (given.tokens === undefined ? [] : defaults.streams);
   const named = new Set(casesOf({ prompts, depths, streams, tokens }).map(nameOf));
-  const cases = casesOf({ ...defaults, ...given });
-  const fit = cases.filter((one) => contextOf(one) <= contextLength);
-  for (const one of cases.filter((other) => !fit.includes(other))) {
-    const limit = `${nameOf(one)} needs a context of ${contextOf(one)} tokens, more than the ${contextLength} there are`;
-    if (named.has(nameOf(one))) throw new UsageError(limit);
-    shell.stderr.note(`left out: ${limit}\n`);
-  }
-  if (fit.length === 0) throw new UsageError(`nothing fits a context of ${contextLength} tokens`);
+  const { fit, misfits } = fitting(casesOf({ ...defaults, ...given }), room);
+  const refused = misfits.find(({ name }) => named.has(name));
+  if (refused !== undefined) throw new UsageError(refused.reason);
+  for (const { reason } of misfits) shell.stderr.note(`left out: ${reason}\n`);
+  if (fit.length === 0) throw new UsageError(`nothing fits a context of ${room.contextLength} tokens`);
   return fit;
+}
+
+/** Cases that no round could time, although there was room. */
+function untimed(cases: readonly Case[], rounds: readonly Samples[]): string[] {
+  return cases
+    .map(nameOf)
+    .filter((name) => rounds.every(({ rates }) => rates[name] === undefined))
+    .map((name) => `${name}: not timed, its streams never wrote at once (more --decode-tokens help)`);
 }

@@ -6,7 +6,7 @@ import type { GenerateOptions } from "../../request.js";
 import type { ChatMessage, GenerationResult } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { converse } from "../conversation.js";
-import { parseFlags } from "../flags.js";
+import { type Flags, parseFlags } from "../flags.js";
 import { readText, readTextFile } from "../input.js";
 import { load } from "../loading.js";
 import { generateOptions, loadFlags, loadOptions, requestFlags, samplingFlags } from "../settings.js";
@@ -16,10 +16,29 @@ import { UsageError } from "../usage.js";
 const ownFlags = {
   system: { name: "system", value: "TEXT", help: "A system message before the conversation." },
   raw: { name: "raw", help: "Continue the prompt as it is, without the chat template." },
+  adapter: {
+    name: "adapter",
+    value: "PATH[=SCALE]",
+    help: "Answer with a LoRA adapter: a GGUF file, or a folder that PEFT saved. Scale 1, as trained, by default.",
+    parse: (texts) => parseAdapter(texts.at(-1)!),
+  },
   template: { name: "template", value: "FILE", help: "A Jinja chat template to use in place of the file's." },
   json: { name: "json", help: "Print one JSON document when the answer is complete." },
   quiet: { name: "quiet", short: "q", help: "No timings, and no word on a cut answer, on stderr." },
-};
+} satisfies Flags;
+
+interface AdapterFlag {
+  path: string;
+  scale: number;
+}
+
+/** A path may hold "=" too: what comes after the last one counts as a scale where it is a number. */
+function parseAdapter(text: string): AdapterFlag {
+  const at = text.lastIndexOf("=");
+  const number = text.slice(at + 1);
+  if (at < 0 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(number)) return { path: text, scale: 1 };
+  return { path: text.slice(0, at), scale: Number(number) };
+}
 
 export const runCommand: Command = {
   name: "run",
@@ -58,6 +77,11 @@ export const runCommand: Command = {
     try {
       if (values.raw !== true && values.template === undefined && !model.info.hasChatTemplate)
         throw noTemplate();
+      const given = values.adapter as AdapterFlag | undefined;
+      if (given) {
+        const adapter = await model.loadAdapter(given.path, { signal: shell.signal });
+        options.adapter = { adapter, scale: given.scale };
+      }
       const start = (text: string, before: readonly ChatMessage[]) =>
         values.raw === true
           ? model.complete(text, options)

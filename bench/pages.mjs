@@ -1,0 +1,144 @@
+// The pages made from results: docs/performance.md and the README's figures. Results come from anyone's machine, whole or
+// in part.
+import { kernelTable, modelTable, number, plural, table, typescriptTable } from "./tables.mjs";
+
+export const pictureOf = ({ machine }) => `performance-${machine.name}.svg`;
+const none = "–"; // in place of a figure that was not measured
+/** Models of which a result has figures. */
+export const measuredModels = ({ models = [] }) => models.filter(({ figures }) => figures.length > 0);
+const giga = (value) => number(value / 1e9);
+
+/** One model's table with the limits beside it, and what was noticed while it was measured. */
+function model({ file, settings, limits, figures, ...rest }) {
+  const known = Object.entries(limits).map(
+    ([threads, { readBytes, dotMultiplyAdds, floatMultiplyAdds, bf16MultiplyAdds }]) =>
+      `${plural(threads, "thread")}: ${giga(readBytes)} GB/s read, ${giga(dotMultiplyAdds)} G/s multiply-adds of 8 bits, ${giga(floatMultiplyAdds)} G/s of float32` +
+      (bf16MultiplyAdds === undefined ? "" : `, ${giga(bf16MultiplyAdds)} G/s of BF16 weights`),
+  );
+  return `**${file}** (${rest.architecture}, ${rest.quantization}, cache ${settings.kvType.k}, context ${settings.contextLength}, ${plural(settings.rounds, "round")})
+
+${modelTable({ figures })}
+
+Limits, ${known.join("; ")}.
+${rest.warnings?.length > 0 ? `\n${rest.warnings.map((warning) => `- ${warning}`).join("\n")}\n` : ""}`;
+}
+
+/** One section for each machine's speeds (npm run bench), of what it measured. */
+function speed([name, result]) {
+  const { machine, date, versions, kernels, typescript } = result;
+  const models = measuredModels(result);
+  const engines = Object.entries(versions).map(([engine, version]) => `${engine} ${version}`);
+  const runs = (kernels?.runs ?? []).map(
+    (run) => `${plural(run.threads, "thread")}, ${kernels.isa}:\n\n${kernelTable(run)}\n`,
+  );
+  const parts = [
+    ...(models.length > 0 ? [`![${machine.processor}](${pictureOf(result)})\n`, ...models.map(model)] : []),
+    ...(runs.length > 0 ? ["Kernels, matrix by rows of activations:\n", ...runs] : []),
+  ];
+  if (typescript !== undefined) {
+    const of = models.length > 0 ? `, with the tokenizer and template of ${models[0].file}` : "";
+    parts.push(`The TypeScript parts${of}:\n`, `${typescriptTable(typescript)}\n`);
+  }
+  return `### ${machine.processor}, ${machine.cores} cores
+
+Measured on ${date.slice(0, 10)} with ${engines.join(", ")} (\`bench/results/${name}\`). Medians; each engine at the number of threads, and with or without flash attention, that serves it best for the figure. Ratios above 1: inhouse is better.
+
+${parts.join("\n")}`;
+}
+
+/** One section for each machine's divergences (scripts/golden/compare.py), beside the peer's. */
+function accuracy([name, ours], peer) {
+  const percent = (of) => (of === undefined ? none : `${(100 * of.top1Agreement).toFixed(1)}%`);
+  const rows = Object.entries(ours.models).map(([model, kl]) => {
+    const other = peer.models[model];
+    return [
+      kl.file,
+      kl.meanKl.toExponential(2),
+      other?.meanKl.toExponential(2) ?? none,
+      other === undefined ? none : (kl.meanKl / other.meanKl).toFixed(2),
+      kl.meanKlWithoutFirst.toExponential(2),
+      other?.meanKlWithoutFirst.toExponential(2) ?? none,
+      `${percent(kl)} / ${percent(other)}`,
+    ];
+  });
+  const head = [
+    "file",
+    "mean KL",
+    "peer",
+    "ratio",
+    "without first position",
+    "peer",
+    "top-1 agreement / peer",
+  ];
+  return `### ${ours.machine}
+
+${ours.settings.instructionSet}, cache ${ours.settings.cacheType} (\`bench/results/${name}\`); the peer is ${peer.engine}. Against ${ours.reference}.
+
+${table(head, rows)}
+`;
+}
+
+/**
+ * docs/performance.md. `speeds` and `accuracies` are the results under bench/results as `[file name, content]`, `peer`
+ * is the peer's divergence.
+ */
+export const performancePage = (speeds, accuracies, peer) => `# Performance
+
+This page is written by \`node scripts/performance-doc.mjs\` from \`bench/results/\`.
+
+## Speed
+
+\`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm install\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
+
+${speeds.map(speed).join("\n")}
+## Accuracy
+
+Mean KL divergence (in nats) of the next-token distribution from what float32 gives for the same file, over four contexts of 1,024 tokens of mixed prose, code and scripts; test/golden/README.md has the commands. The reference device agrees with transformers to about 1e-11.
+
+${accuracies.map((one) => accuracy(one, peer)).join("\n")}
+Activations are quantized to 8 bits with a scale for every 32 values. Where errors are not averaged out by what follows, a second 8-bit plane is added, which makes them 16 bits: the output head always, queries, keys and values in files of the types Q4_0 to Q8_0 (\`activation_planes\` in \`native/ops/cpu_linear.cpp\`).
+`;
+
+/** A result's name: that of its file without `.speed.json` or `.accuracy.json`. */
+const machineOf = (name) => name.replace(/\.\w+\.json$/, "");
+
+/**
+ * The README's short table: speeds of the first machine that has an accuracy result as well, beside the peer's, and the
+ * divergences; empty where there is no such machine. Figures that were not measured are left out.
+ */
+export function summary(speeds, accuracies, peer) {
+  for (const [name, ours] of accuracies) {
+    const speed = speeds.find(([other]) => machineOf(other) === machineOf(name))?.[1];
+    if (speed !== undefined) return summaryOf(speed, ours, peer);
+  }
+  return "";
+}
+
+function summaryOf({ machine, date, ...result }, ours, peer) {
+  const shown = [
+    ["prompt of 512", "prompt of 512, tokens/s", 1],
+    ["decode at depth 64", "decode, tokens/s", 1],
+    ["load to first token", "load to first token, ms", 1],
+    ["peak memory", "peak memory, MB", 1e-6],
+  ];
+  const id = (file) => Object.keys(ours.models).find((name) => ours.models[name].file === file);
+  const both = measuredModels(result).filter(({ file }) => id(file) !== undefined);
+  if (both.length === 0) return "";
+  const engines = [
+    ...new Set(both.flatMap(({ figures }) => figures.flatMap((figure) => Object.keys(figure.engines)))),
+  ];
+  const rows = both.map(({ file, figures }) => {
+    const cells = shown.map(([name, , scale]) => {
+      const figure = figures.find((other) => other.name === name);
+      if (figure === undefined) return none;
+      const values = engines.map((engine) => figure.engines[engine]?.value);
+      return values.map((value) => (value === undefined ? none : number(value * scale))).join(" / ");
+    });
+    const kls = [ours, peer].map(({ models: of }) => of[id(file)]?.meanKl.toExponential(1) ?? none);
+    return [file, ...cells, kls.join(" / ")];
+  });
+  const head = [engines.join(" / "), ...shown.map(([, title]) => title), "mean KL to float32"];
+  return `${table(head, rows)}
+
+${machine.processor}, ${machine.cores} cores, ${date.slice(0, 10)}; each engine at its best number of threads. [docs/performance.md](docs/performance.md) has all figures and the commands.`;
+}

@@ -1,0 +1,78 @@
+// The executables of bench/native that measure: what they print, and what they refuse.
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+
+import { kernelTable } from "../bench/tables.mjs";
+import { modelPath, smollm2 } from "./support/models.ts";
+
+const start = (name: string, ...args: string[]) =>
+  spawnSync(join(import.meta.dirname, "../build/bench/native", name), args, { encoding: "utf8" });
+
+interface Kernels {
+  isa: string;
+  runs: {
+    threads: number;
+    readGB: number;
+    dotGMAC: number;
+    fmaGMAC: number;
+    bf16GMAC: number;
+    products: { type: string; vectorGB: number }[];
+  }[];
+}
+
+describe("inhouse_kernels_bench", () => {
+  test("--json", () => {
+    const args = ["--type", "Q4_K,mxfp4", "--threads", "1", "--best", "--json"];
+    const { status, stdout, stderr } = start("inhouse_kernels_bench", ...args);
+    expect([status, stderr]).toEqual([0, ""]);
+    const { runs } = JSON.parse(stdout) as Kernels;
+    expect(runs.map(({ threads }) => threads)).toEqual([1]);
+    expect(runs[0].products.map(({ type }) => type)).toEqual(["Q4_K", "Q4_K", "MXFP4"]);
+    for (const { vectorGB } of runs[0].products) expect(vectorGB).toBeGreaterThan(0);
+    expect(kernelTable(runs[0]).split("\n")).toHaveLength(2 + 3);
+  });
+
+  test("numbers of threads: powers of two, and the most itself", () => {
+    const args = ["--type", "MXFP4", "--threads", "3", "--best", "--json"];
+    const { runs } = JSON.parse(start("inhouse_kernels_bench", ...args).stdout) as Kernels;
+    expect(runs.map(({ threads }) => threads)).toEqual([1, 2, 3]);
+  });
+
+  test.each([
+    [["--jsn"], "no such option: --jsn"],
+    [["Q4_K"], "no such option: Q4_K"],
+    [["--type", "Q4_K,Q9"], "no such type: Q9"],
+    [["--type", ""], "no such type"],
+    [["--threads", "two"], "--threads: expected a whole number"],
+    [["--threads"], "--threads: expected a value"],
+    [["--isa", "mmx"], 'instruction set "mmx" is not here'],
+  ])("refuses %j", (args, words) => {
+    const { status, stdout, stderr } = start("inhouse_kernels_bench", ...args);
+    expect([status, stdout, stderr]).toEqual([2, "", expect.stringContaining(words)]);
+  });
+});
+
+describe("inhouse_profile", () => {
+  const model = modelPath(smollm2);
+
+  test("ops of a step beside their floors", () => {
+    const args = ["--threads", "1", "--rounds", "1", "--streams", "2", "--kv", "q8_0", "--depth", "33"];
+    const { status, stdout } = start("inhouse_profile", model, ...args);
+    expect(status).toBe(0);
+    expect(stdout).toContain("2 x 1 rows at depth 33\n");
+    expect(stdout).toMatch(/^attention +30 +[\d.]+ +[\d.]+ +\d+%$/m);
+    expect(stdout).toMatch(/^[\d.]+ tokens\/s$/m);
+  });
+
+  test.each([
+    [[], "usage: inhouse_profile MODEL"],
+    [[model, "--kv", "q4_0"], "--kv: expected f32, f16 or q8_0"],
+    [[model, "--deph", "1"], "no such option: --deph"],
+    [[model, "--rows", "1.5"], "--rows: expected a whole number from 1"],
+    [[model, model], "one model is profiled"],
+  ])("refuses %j", (args, words) => {
+    const { status, stdout, stderr } = start("inhouse_profile", ...args);
+    expect([status, stdout, stderr]).toEqual([2, "", expect.stringContaining(words)]);
+  });
+});
