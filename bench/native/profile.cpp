@@ -51,6 +51,7 @@ class Profiler final : public Backend {
   const char* name() const override { return inner_->name(); }
   std::string description() const override { return inner_->description(); }
   std::string layout() const override { return inner_->layout(); }
+  std::string arithmetic(bool bf16) const override { return inner_->arithmetic(bf16); }
   float* allocate(uint64_t floats) override { return inner_->allocate(floats); }
   void release(float* memory) override { inner_->release(memory); }
   std::unique_ptr<Weight> load(const GgufFile& file, const TensorInfo& tensor, WeightUse use,

@@ -2,6 +2,7 @@
 // chunking, company, threads and returned blocks.
 #include <algorithm>
 
+#include "kernels/cache_rows.h"
 #include "kernels/quant/blocks.h"
 #include "kernels/quant/decode.h"
 #include "test/native/check.h"
@@ -210,6 +211,63 @@ TEST(attention_keeps_its_bits) {
       CHECK_EQ(at, tokens);
       if (!same_bits(whole[0], pieces[0])) fail(__FILE__, __LINE__, describe(s, isa) + ": pieces differ");
       check_against_double(describe(s, isa) + " beside", s, other, 90, pieces[1]);
+    }
+  }
+}
+
+// The rows of saved state are what the types' own encoders give, out of every instruction set's cache and
+// back.
+TEST(cache_rows_are_canonical) {
+  using kernels::CacheType;
+  Random random(13);
+  const KvType types[] = {KvType::f32, KvType::f16, KvType::q8_0, KvType::q4_0};
+  for (int t = 0; t < 4; ++t) {
+    const auto type = CacheType(t);
+    for (const int32_t dim : {12, 24, 40, 64, 80, 128}) {
+      const auto x = random.normals(int64_t(dim) * 32);
+      const auto row_bytes = size_t(kernels::cache_row_bytes(type, dim));
+      const auto block_bytes = size_t(kernels::cache_block_bytes(type, dim));
+      for (const std::string& isa : instruction_sets()) {
+        const kernels::Kernels& k = *kernels::find_kernels(isa.c_str());
+        for (const bool keys : {true, false}) {
+          const auto read = keys ? kernels::read_k_row : kernels::read_v_row;
+          const auto write = keys ? kernels::write_k_row : kernels::write_v_row;
+          // Memory that others used before.
+          std::vector<uint8_t> block(block_bytes, 0xa5), copy(block_bytes, 0x5a);
+          bool same = true;
+          for (int32_t token = 0; token < 32; ++token)
+            (keys ? k.store_k : k.store_v)[t](x.data() + token * dim, dim, token, block.data());
+          for (int32_t token = 0; token < 32; ++token) {
+            std::vector<uint8_t> row(row_bytes), expected(row_bytes);
+            read(type, block.data(), dim, token, row.data());
+            write(type, row.data(), dim, token, copy.data());
+            if (type == CacheType::f32) {
+              std::memcpy(expected.data(), x.data() + token * dim, row_bytes);
+            } else if (type == CacheType::f16) {
+              for (int32_t d = 0; d < dim; ++d) {
+                const uint16_t half = kernels::float_to_half(x[size_t(token * dim + d)]);
+                std::memcpy(expected.data() + d * 2, &half, 2);
+              }
+            } else {
+              std::vector<float> padded(size_t(dim + 31) / 32 * 32, 0.0f);
+              std::copy_n(x.data() + token * dim, dim, padded.data());
+              (type == CacheType::q4_0 ? kernels::encode_q4_0 : kernels::encode_q8_0)(
+                  padded.data(), expected.data(), int64_t(padded.size()));
+            }
+            same &= row == expected;
+          }
+          for (int32_t token = 0; token < 32; ++token) {
+            std::vector<uint8_t> row(row_bytes), back(row_bytes);
+            read(type, block.data(), dim, token, row.data());
+            read(type, copy.data(), dim, token, back.data());
+            same &= row == back;
+          }
+          if (!same)
+            fail(__FILE__, __LINE__,
+                 isa + (keys ? " K type " : " V type ") + std::to_string(int(types[t])) + " dim " +
+                     std::to_string(dim));
+        }
+      }
     }
   }
 }
