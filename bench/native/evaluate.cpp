@@ -1,7 +1,7 @@
 // Runs a model without Node: evaluates token ids, or continues them greedily.
 //
 //   inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--kv f32|f16|q8_0|q4_0]
-//                    [--logprobs OUT] [--greedy N] < IDS
+//                    [--kv-v TYPE] [--logprobs OUT] [--greedy N] < IDS
 //
 // IDS are decimal token ids on standard input. Prints the mean negative log-likelihood in nats, or with
 // --greedy the ids drawn. OUT receives float32 log-probabilities [tokens, vocabulary].
@@ -40,6 +40,13 @@ class Collector final : public EventSink {
   std::vector<Event> events_;
 };
 
+KvType kv_type(std::string_view name) {
+  return name == "f32"    ? KvType::f32
+         : name == "q8_0" ? KvType::q8_0
+         : name == "q4_0" ? KvType::q4_0
+                          : KvType::f16;
+}
+
 int run(int argc, char** argv) {
   ModelOptions options;
   std::string out_path;
@@ -58,11 +65,9 @@ int run(int argc, char** argv) {
     } else if (is("--greedy")) {
       greedy = std::atoi(argv[++i]);
     } else if (is("--kv")) {
-      const std::string type = argv[++i];
-      engine_options.kv_type_k = engine_options.kv_type_v = type == "f32"    ? KvType::f32
-                                                            : type == "q8_0" ? KvType::q8_0
-                                                            : type == "q4_0" ? KvType::q4_0
-                                                                             : KvType::f16;
+      engine_options.kv_type_k = engine_options.kv_type_v = kv_type(argv[++i]);
+    } else if (is("--kv-v")) {
+      engine_options.kv_type_v = kv_type(argv[++i]);
     } else if (is("--batch")) {
       engine_options.max_batch_tokens = std::atoi(argv[++i]);
     } else {

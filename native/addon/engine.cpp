@@ -303,8 +303,8 @@ Napi::Value EngineObject::transfer(const Napi::CallbackInfo& info, bool saves) {
         env, function_argument(info, 3),
         [job, session = session_, path, scope, most, saves] {
           const EngineAccess engine = [&session] { return session->engine(); };
-          job->report = saves ? save_state(engine, path, scope, most, job->stopped)
-                              : load_state(engine, path, scope, job->stopped);
+          job->report = saves ? inhouse::save_state(engine, path, scope, most, job->stopped)
+                              : inhouse::load_state(engine, path, scope, job->stopped);
         },
         [job](Napi::Env later) -> Napi::Value {
           auto object = Napi::Object::New(later);
