@@ -1,6 +1,14 @@
 // The pages made from results: docs/performance.md and the README's figures. Results come from anyone's machine, whole or
 // in part.
-import { kernelTable, modelTable, number, plural, table, typescriptTable } from "./tables.mjs";
+import {
+  instructionTable,
+  kernelTable,
+  modelTable,
+  number,
+  plural,
+  table,
+  typescriptTable,
+} from "./tables.mjs";
 
 export const pictureOf = ({ machine }) => `performance-${machine.name}.svg`;
 const none = "–"; // in place of a figure that was not measured
@@ -78,11 +86,24 @@ ${table(head, rows)}
 `;
 }
 
+/** What each set's multiply-adds cost in instructions (bench/instructions.mjs). */
+function instructions([name, result]) {
+  const uses = {};
+  for (const { isa, multiplyBy } of result.counts)
+    for (const instruction of multiplyBy) (uses[isa] ??= new Set()).add(instruction);
+  const by = Object.entries(uses).map(([isa, names]) => `${isa}: ${[...names].join(", ")}`);
+  const { rows, cols } = result.shape;
+  return `A matrix of ${rows} × ${cols} by rows of activations, quantizing them included (\`bench/results/${name}\`); multiplying by ${by.join("; ")}.
+
+${instructionTable(result)}
+`;
+}
+
 /**
- * docs/performance.md. `speeds` and `accuracies` are the results under bench/results as `[file name, content]`, `peer`
- * is the peer's divergence.
+ * docs/performance.md. `speeds`, `accuracies` and `counts` (of instructions) are the results under bench/results as
+ * `[file name, content]`, `peer` is the peer's divergence.
  */
-export const performancePage = (speeds, accuracies, peer) => `# Performance
+export const performancePage = (speeds, accuracies, counts, peer) => `# Performance
 
 This page is written by \`node scripts/performance-doc.mjs\` from \`bench/results/\`.
 
@@ -91,6 +112,11 @@ This page is written by \`node scripts/performance-doc.mjs\` from \`bench/result
 \`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm install\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
 
 ${speeds.map(speed).join("\n")}
+### Instructions of the ARM kernels
+
+No ARM processor was at hand: \`node bench/instructions.mjs\` counts what the kernels execute under emulation. Each figure is instructions per multiply-add; in brackets, the share of them that multiplies and adds, which would be all at best. An \`sdot\` or \`usdot\` does 16 multiply-adds, \`smull\` and \`smlal\` 8, \`fmla\` 4; \`smmla\` and its like, which do 32, are not used. Counts say nothing of how long instructions take.
+
+${counts.map(instructions).join("\n")}
 ## Accuracy
 
 Mean KL divergence (in nats) of the next-token distribution from what float32 gives for the same file, over four contexts of 1,024 tokens of mixed prose, code and scripts; test/golden/README.md has the commands. The reference device agrees with transformers to about 1e-11.

@@ -59,3 +59,19 @@ export function typescriptTable(figures) {
   ]);
   return table(["", "median", "all but the slowest 1%"], rows);
 }
+
+/** Instructions per multiply-add (the share that multiplies): a row for each type, two columns for each set. */
+export function instructionTable({ counts }) {
+  const unique = (key) => [...new Set(counts.map((count) => count[key]))];
+  const columns = unique("isa").flatMap((isa) => unique("activationRows").map((rows) => ({ isa, rows })));
+  const cell = (type, { isa, rows }) => {
+    const count = counts.find((c) => c.isa === isa && c.type === type && c.activationRows === rows);
+    const { instructionsPerMultiplyAdd: all, multipliesPerMultiplyAdd: least } = count;
+    return `${all.toFixed(3)} (${percent(least / all)})`;
+  };
+  const head = columns.map(({ isa, rows }) => `${isa}, ${plural(rows, "row")}`);
+  return table(
+    ["", ...head],
+    unique("type").map((type) => [type, ...columns.map((column) => cell(type, column))]),
+  );
+}

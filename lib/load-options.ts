@@ -49,6 +49,24 @@ function overridesProblem(value: unknown): string | undefined {
   return undefined;
 }
 
+/** Tokens that a draft model may guess ahead. */
+const mostDraftTokens = 23;
+
+/** A copy, so that getters are read once. */
+const copyDraft = (value: unknown): unknown =>
+  typeof value === "object" && value !== null ? { ...value } : value;
+
+function draftProblem(value: unknown): string | undefined {
+  const expected = `an object with a file and, if need be, tokens from 1 to ${mostDraftTokens}`;
+  if (typeof value !== "object" || value === null) return expected;
+  const { file, tokens } = value as Record<string, unknown>;
+  const known = namesIn(value).every((name) => name === "file" || name === "tokens");
+  const counts =
+    tokens === undefined ||
+    (Number.isInteger(tokens) && (tokens as number) >= 1 && (tokens as number) <= mostDraftTokens);
+  return known && counts && file !== undefined ? undefined : expected;
+}
+
 /** What each option may be; types.ts says what it means. */
 export const loadRules = {
   contextLength: { kind: "integer", min: 1, max: 1 << 20 },
@@ -65,6 +83,7 @@ export const loadRules = {
   maxSlowdown: { kind: "number", min: 1, max: 1000 },
   kvTokens: { kind: "integer", min: 32, max: 2 ** 31 - 1 },
   kvMemory: { kind: "integer", min: 1, max: Number.MAX_SAFE_INTEGER },
+  draft: { kind: "other", read: copyDraft, problem: draftProblem },
   signal: { kind: "signal" },
   onProgress: { kind: "function" },
 } as const satisfies Rules & Record<keyof LoadOptions, unknown>;
@@ -113,6 +132,8 @@ export interface ResolvedLoad {
   onProgress: LoadOptions["onProgress"];
   model: NativeLoadOptions;
   engine: NativeEngineOptions;
+  /** The draft model's file. */
+  draft: string | undefined;
 }
 
 /** Checks everything. Throws ERR_INHOUSE_INVALID_ARGUMENT. */
@@ -147,6 +168,7 @@ export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
   const [k, v] = typeof kvType === "object" ? [kvType.k, kvType.v] : [kvType, kvType];
   return {
     path,
+    draft: options.draft && filePath("loadModel: option 'draft'", options.draft.file),
     overrides: overrideList(options.overrides),
     signal: options.signal,
     onProgress: options.onProgress,
@@ -165,6 +187,7 @@ export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
       maxSlowdown: options.maxSlowdown ?? 2,
       kvTokens: kvTokens ?? 0,
       kvMemory: kvMemory ?? 0,
+      draftTokens: options.draft?.tokens ?? 8,
       kvTypeK: k ?? "",
       kvTypeV: v ?? "",
     },

@@ -4,6 +4,7 @@ import { AsyncResource } from "node:async_hooks";
 
 import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
+import { refuseOtherVocabulary, refuseSameFile } from "./draft.js";
 import { InhouseError } from "./errors.js";
 import { type ModelHeader, openHeader } from "./header.js";
 import type { ResolvedLoad } from "./load-options.js";
@@ -23,11 +24,13 @@ export interface Loaded {
   engine: NativeEngine;
   requests: Requests;
   described: ReturnType<NativeModel["describe"]>;
+  /** The draft model's path, and the memory of its weights. */
+  draft: { path: string; weightBytes: number } | undefined;
 }
 
 /** Runs a load until it is done, fails, or its signal is aborted. */
 export function load(
-  { path, overrides, signal, onProgress, model, engine }: ResolvedLoad,
+  { path, overrides, signal, onProgress, model, engine, draft }: ResolvedLoad,
   site: CallSite,
 ): Promise<Loaded> {
   signal?.throwIfAborted();
@@ -37,19 +40,26 @@ export function load(
   });
   const reasonOf = (error: unknown): unknown => blameOverride(site.translate(error), overrides, site);
   const steps = async (): Promise<Loaded> => {
+    if (draft !== undefined) await refuseSameFile(path, draft);
     const { header, file } = await openHeader(path, overrides, site);
+    const second = draft === undefined ? undefined : await openHeader(draft, [], site);
     stop.signal.throwIfAborted();
     const sampling = samplingFromMetadata(header.metadata);
-    const progress = new Progress(header, onProgress, stop);
+    const progress = new Progress(second ? [header, second.header] : [header], onProgress, stop);
     stop.signal.throwIfAborted();
-    const weights = startWeights(file, model, site, stop.signal, progress);
+    const start = (of: NativeFile) => startWeights(of, model, site, stop.signal, progress.part());
+    const weights = start(file);
+    const draftWeights = second ? start(second.file) : Promise.resolve(undefined);
     try {
-      const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal });
-      const [nativeModel, ready] = await Promise.all([weights, tokenizer]);
+      const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal }).then(async (made) => {
+        if (second) await refuseOtherVocabulary({ path, tokenizer: made }, second.header, stop.signal);
+        return made;
+      });
+      const [nativeModel, ready, nativeDraft] = await Promise.all([weights, tokenizer, draftWeights]);
       stop.signal.throwIfAborted();
       const described = nativeModel.describe();
       const requests = new Requests();
-      const made = await startEngine(nativeModel, ready, engine, requests, site);
+      const made = await startEngine(nativeModel, nativeDraft, ready, engine, requests, site);
       try {
         await Promise.race([progress.finish(), stopped]);
         stop.signal.throwIfAborted();
@@ -57,7 +67,11 @@ export function load(
         made.dispose(() => undefined);
         throw error;
       }
-      return { header, tokenizer: ready, sampling, engine: made, requests, described };
+      const drafting =
+        second && nativeDraft
+          ? { path: second.header.path, weightBytes: nativeDraft.describe().weightBytes }
+          : undefined;
+      return { header, tokenizer: ready, sampling, engine: made, requests, described, draft: drafting };
     } catch (error) {
       // Whichever of the two goes on ends soon.
       stop.abort(reasonOf(error));
@@ -65,10 +79,13 @@ export function load(
     } finally {
       // From here on the engine alone, if there is one, holds the weights; the header's long arrays are not needed.
       file.close();
-      void weights.then(
-        (nativeModel) => nativeModel.release(),
-        () => undefined,
-      );
+      second?.file.close();
+      for (const loading of [weights, draftWeights]) {
+        void loading.then(
+          (nativeModel) => nativeModel?.release(),
+          () => undefined,
+        );
+      }
     }
   };
   const forget = onAbort(signal, () => stop.abort(signal?.reason));
@@ -93,10 +110,10 @@ function startWeights(
   options: ResolvedLoad["model"],
   site: CallSite,
   signal: AbortSignal,
-  progress: Progress,
+  report: (bytes: number) => void,
 ): Promise<NativeModel> {
   return new Promise<NativeModel>((resolve, reject) => {
-    const onProgress = AsyncResource.bind((bytes: number) => progress.report(bytes), "InhouseLoad");
+    const onProgress = AsyncResource.bind(report, "InhouseLoad");
     const cancel = native().loadModel(file, options, onProgress, (error: NativeError | null, model) => {
       if (error) reject(signal.aborted ? (signal.reason as Error) : site.native(error));
       else if (signal.aborted) {
@@ -110,6 +127,7 @@ function startWeights(
 
 function startEngine(
   model: NativeModel,
+  draft: NativeModel | undefined,
   tokenizer: Tokenizer,
   options: ResolvedLoad["engine"],
   requests: Requests,
@@ -117,10 +135,11 @@ function startEngine(
 ): Promise<NativeEngine> {
   const { bytes, offsets } = tokenizer.vocabulary();
   return new Promise((resolve, reject) => {
-    model.createEngine({ bytes, offsets }, options, requests.deliver, (error, engine) => {
+    const onReady = (error: NativeError | null, engine: NativeEngine): void => {
       if (error) reject(site.native(error));
       else resolve(engine);
-    });
+    };
+    model.createEngine({ bytes, offsets }, options, requests.deliver, onReady, draft);
   });
 }
 
@@ -129,15 +148,26 @@ class Progress {
   readonly #total: number;
   readonly #onProgress: LoadOptions["onProgress"];
   readonly #stop: AbortController;
+  readonly #parts: number[] = [];
   #loaded = -1;
   /** Settles with all that was returned so far. */
   #told: Promise<unknown> = Promise.resolve();
 
-  constructor(header: ModelHeader, onProgress: LoadOptions["onProgress"], stop: AbortController) {
-    this.#total = header.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  constructor(headers: ModelHeader[], onProgress: LoadOptions["onProgress"], stop: AbortController) {
+    const tensors = headers.flatMap((header) => header.tensors);
+    this.#total = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
     this.#onProgress = onProgress;
     this.#stop = stop;
     this.report(0);
+  }
+
+  /** What one of the files reports, in bytes of it. */
+  part(): (bytes: number) => void {
+    const part = this.#parts.push(0) - 1;
+    return (bytes) => {
+      this.#parts[part] = bytes;
+      this.report(this.#parts.reduce((sum, done) => sum + done, 0));
+    };
   }
 
   report(bytes: number): void {

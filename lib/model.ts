@@ -142,9 +142,10 @@ class Core implements RunHost, RequestDefaults {
   readonly vocabularySize: number;
   readonly adapters: Adapters;
   readonly adapterOwner: object;
+  readonly hasDraft: boolean;
   readonly #tokenizer: Tokenizer;
 
-  constructor({ engine, requests, tokenizer, described, sampling }: Loaded) {
+  constructor({ engine, requests, tokenizer, described, sampling, draft }: Loaded) {
     this.engine = engine;
     this.requests = requests;
     this.transfers = new StateTransfers(engine);
@@ -153,6 +154,7 @@ class Core implements RunHost, RequestDefaults {
     this.vocabularySize = described.vocabularySize;
     this.adapters = new Adapters(engine);
     this.adapterOwner = this.adapters.owner;
+    this.hasDraft = draft !== undefined;
     this.#tokenizer = tokenizer;
   }
 
@@ -430,7 +432,7 @@ function tokenText(tokenizer: Tokenizer, id: number | undefined): string | undef
   return id === undefined ? undefined : tokenizer.tokenText(id);
 }
 
-function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean): ModelInfo {
+function infoOf({ header, described, engine, draft }: Loaded, hasChatTemplate: boolean): ModelInfo {
   const { contextLength, maxConcurrent, maxQueue, maxBatchTokens, kvTokens, ...kv } = engine.describe();
   const { architecture, parameters, trainedContextLength, vocabularySize, layers } = described;
   const info: ModelInfo = {
@@ -453,7 +455,12 @@ function infoOf({ header, described, engine }: Loaded, hasChatTemplate: boolean)
     maxQueue,
     maxBatchTokens,
     kvTokens,
-    memory: { weights: described.weightBytes, kv: kv.kvBytes, activations: kv.activationBytes },
+    draft: draft?.path,
+    memory: {
+      weights: described.weightBytes + (draft?.weightBytes ?? 0),
+      kv: kv.kvBytes,
+      activations: kv.activationBytes,
+    },
   };
   Object.freeze(info.kvType);
   Object.freeze(info.memory);

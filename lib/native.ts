@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { InhouseError, type InhouseErrorCode } from "./errors.js";
-import type { KvType } from "./types.js";
+import type { KvType, Speculation } from "./types.js";
 
 /** An error as the addon passes it to callbacks; those it throws are Error objects with the same `code`. */
 export interface NativeError {
@@ -98,6 +98,7 @@ export interface NativeModel {
     options: NativeEngineOptions,
     onEvents: (events: NativeEvent[]) => void,
     onReady: (error: NativeError | null, engine: NativeEngine) => void,
+    draft: NativeModel | undefined,
   ): void;
   release(): void;
 }
@@ -112,6 +113,7 @@ export interface NativeEngineOptions {
   /** 0: automatic; at most one of the two is given. */
   kvTokens: number;
   kvMemory: number;
+  draftTokens: number;
   /** Empty: the device's choice. */
   kvTypeK: string;
   kvTypeV: string;
@@ -218,6 +220,7 @@ export interface NativeGeneration extends NativeOrder {
   processLogits: boolean;
   /** Tokens that stay where the context is full and the oldest ones are dropped; -1: the answer ends there. */
   shiftKeep: number;
+  speculation: Speculation;
   /** -1: none. */
   topLogprobs: number;
 }
@@ -244,6 +247,8 @@ export interface NativeStats {
   promptTokens: number;
   cachedTokens: number;
   completionTokens: number;
+  draftTokens: number;
+  acceptedDraftTokens: number;
   setAside: number;
   steps: number;
   rows: number;
@@ -263,6 +268,8 @@ export interface NativeUsage {
   computedPromptTokens: number;
   droppedTokens: number;
   completionTokens: number;
+  draftTokens: number;
+  acceptedDraftTokens: number;
   queueMs: number;
   promptMs: number;
   decodeMs: number;

@@ -64,6 +64,9 @@ function logprobsProblem(value: unknown): string | undefined {
   return fits ? undefined : `true, false or a whole number from 0 to ${maxAlternatives}`;
 }
 
+/** Every value of the option `speculation`. */
+export const speculations = ["auto", "off", "lookup", "draft"] as const;
+
 const maxTimeoutMs = 1e9;
 
 export const orderRules = {
@@ -97,6 +100,7 @@ const requestRules = {
   promptLogprobs: { kind: "boolean" },
   overflow: { kind: "choice", values: ["error", "shift"] },
   n: { kind: "integer", min: 1, max: 1024 },
+  speculation: { kind: "choice", values: speculations },
   stop: { kind: "other", problem: stopProblem },
   stopTokens: { kind: "other", read: toArray, problem: tokensProblem },
   ignoreStopTokens: { kind: "boolean" },
@@ -138,6 +142,8 @@ export interface RequestDefaults {
   vocabularySize: number;
   /** Whose adapters can be used. */
   adapterOwner: object;
+  /** Was a draft model loaded along? */
+  hasDraft: boolean;
   /** A text's own tokens. */
   encode(text: string): Int32Array;
 }
@@ -169,6 +175,11 @@ export function resolveRequest<Options extends GenerateOptions>(
     readonly number[],
     readonly number[],
   ]; // by `toArray`
+  if (options.speculation === "draft" && !defaults.hasDraft) {
+    throw invalidArgument(
+      `${call}: option 'speculation' is "draft"; expected another, as no draft model was loaded along`,
+    );
+  }
   const biased = sampling.logitBias.map(([token]) => token);
   for (const [name, ids] of Object.entries({ stopTokens, bannedTokens, forcedTokens, logitBias: biased })) {
     const outside = ids.find((id) => id >= defaults.vocabularySize);
@@ -194,6 +205,7 @@ export function resolveRequest<Options extends GenerateOptions>(
       promptLogprobs: options.promptLogprobs ?? false,
       processLogits: options.logitsProcessor !== undefined,
       shiftKeep: -1,
+      speculation: options.speculation ?? "auto",
       stop: typeof stop === "string" ? [stop] : [...stop],
       stopTokens: Int32Array.from([...fromFile, ...stopTokens]),
       topLogprobs: logprobs === false ? -1 : logprobs === true ? 0 : logprobs,

@@ -66,6 +66,8 @@ const noUsage: NativeUsage = {
   computedPromptTokens: 0,
   droppedTokens: 0,
   completionTokens: 0,
+  draftTokens: 0,
+  acceptedDraftTokens: 0,
   queueMs: 0,
   promptMs: 0,
   decodeMs: 0,
@@ -367,6 +369,8 @@ export class Run extends AsyncResource implements Receiver {
       promptTokensPerSecond: perSecond(usage.computedPromptTokens, usage.promptMs),
       decodeTokensPerSecond: perSecond(usage.completionTokens - 1, usage.decodeMs),
       timeToFirstTokenMs: this.#firstToken > 0 ? this.#firstToken - this.#called : 0,
+      draftTokens: usage.draftTokens,
+      acceptedDraftTokens: usage.acceptedDraftTokens,
     };
   }
 }

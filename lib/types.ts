@@ -3,6 +3,7 @@
 // checked when a call is made and refused with ERR_INHOUSE_INVALID_ARGUMENT.
 
 import type { kvTypes } from "./load-options.js";
+import type { speculations } from "./request.js";
 
 /** Where a model runs. `"auto"` takes the fastest device present; `"reference"` is plain float32 C++, for checks. */
 export type Device = "auto" | "cpu" | "reference";
@@ -55,6 +56,11 @@ export interface LoadOptions {
   kvTokens?: number | undefined;
   /** The same in bytes; one of the two. */
   kvMemory?: number | undefined;
+  /**
+   * A small model of the same vocabulary that guesses what this one writes (see `speculation`): its file, and how many
+   * tokens ahead it guesses at most, 1 … 23 (default 8). It runs on the same device and threads.
+   */
+  draft?: { file: string | URL; tokens?: number | undefined } | undefined;
   /** Aborts the load, which then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
   /**
@@ -95,6 +101,8 @@ export interface ModelInfo {
   readonly maxConcurrent: number;
   readonly maxQueue: number;
   readonly maxBatchTokens: number;
+  /** The draft model's path, where there is one. `memory` counts it. */
+  readonly draft: string | undefined;
   /** Tokens that the key/value cache holds for all generations together. */
   readonly kvTokens: number;
   readonly memory: {
@@ -157,6 +165,9 @@ export interface OrderOptions {
   cachePrompt?: boolean | undefined;
 }
 
+/** Where guesses at a generation's next tokens come from. */
+export type Speculation = (typeof speculations)[number];
+
 /** Changes the logits of the next token: in place, or by returning others. May return a promise. */
 export type LogitsProcessor = (
   /** A copy, one logit per token. */
@@ -200,6 +211,13 @@ export interface RequestOptions extends OrderOptions {
   logprobs?: boolean | number | undefined;
   /** A LoRA adapter of this model to answer with. Default: none. */
   adapter?: Adapter | ScaledAdapter | undefined;
+  /**
+   * Guesses at the next tokens, several of which one step then computes: `"lookup"` guesses that the text goes on as it
+   * did where its last tokens stood before, `"draft"` asks the draft model that was loaded along. The answer is the
+   * same to the bit, it only comes sooner; where guesses do not pay, none are made. Default `"auto"`: whichever of
+   * them promises more.
+   */
+  speculation?: Speculation | undefined;
   /** Aborts: iteration and `result()` then reject with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
@@ -276,6 +294,9 @@ export interface Timings {
   decodeTokensPerSecond: number;
   /** From the call to the first token's arrival in JavaScript; 0 without any. */
   timeToFirstTokenMs: number;
+  /** Tokens that were guessed (see `speculation`), and of them those that were drawn; each of these spared a step. */
+  draftTokens: number;
+  acceptedDraftTokens: number;
 }
 
 /** All of a generation, once it has ended. */
@@ -324,6 +345,9 @@ export interface ModelStats {
   promptTokens: number;
   cachedTokens: number;
   completionTokens: number;
+  /** Of these requests, too: tokens guessed, and those of them that were drawn. */
+  draftTokens: number;
+  acceptedDraftTokens: number;
   /** Times that a request gave up its place for another, to go on later. */
   setAside: number;
   /** Steps computed, and their tokens. */

@@ -225,7 +225,10 @@ describe("pages of results", () => {
       ["b.speed.json", { ...speed("Kernels only", []), models: undefined, kernels }],
       ["c.speed.json", speed("Nothing fitted", [])],
     ];
-    const page = performancePage(speeds, [["a.accuracy.json", accuracy]], { engine: "peer 1", models: {} });
+    const page = performancePage(speeds, [["a.accuracy.json", accuracy]], [], {
+      engine: "peer 1",
+      models: {},
+    });
     expect(page).toContain("- load: rounds differ by 99%");
     expect(page).toContain("2 threads, avx2:");
     expect(page).toContain("### Nothing fitted");

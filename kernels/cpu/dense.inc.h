@@ -28,7 +28,7 @@ inline void dense_tile(const DenseMatrix& m, const DenseStep<type>& step, int64_
     INHOUSE_UNROLL
     for (int v = 0; v < vectors; ++v) {
       const uint8_t* at = w[v] + s * Step::values * kPanelRows * size;
-      if (rows == 1) prefetch(at + 1024);
+      if (rows == 1 && v % kHalves == 0) prefetch(at + 1024);  // once for a panel, whose vectors share a line
       const auto number = Step::load(at);
       INHOUSE_UNROLL
       for (int t = 0; t < rows; ++t) sum[v][t] = Step::add(sum[v][t], number, x[t * x_stride + s]);

@@ -6,8 +6,6 @@
 namespace inhouse::kernels {
 namespace {
 
-constexpr int kDenseRows = kLanes == 16 ? 6 : 2;  // of activations in a tile
-
 template <DenseType type>
 struct DenseStep {
   using X = float;                          // an activation row's part of a step

@@ -11,7 +11,10 @@ template <int bits>
 struct Dot {
   I sum;
   inline void start(I value) { sum = value; }
-  inline void add(I w, I x) { sum = dot_bytes(sum, w, x); }
+  template <class X>  // I, or what `quad` gives
+  inline void add(I w, X x) {
+    sum = dot_bytes(sum, w, x);
+  }
   inline void settle(int, bool) {}
   inline void merge(const Dot& o) { sum = add_i(sum, o.sum); }
   inline F value() const { return to_float(sum); }

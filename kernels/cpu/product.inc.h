@@ -10,11 +10,6 @@ namespace {
 constexpr int kHalves = kPanelRows / kLanes;  // row vectors of a panel
 constexpr int kVectorBytes = 4 * kLanes;
 
-inline int32_t load_i32(const void* p) {
-  int32_t v;
-  __builtin_memcpy(&v, p, 4);
-  return v;
-}
 inline float load_f32(const void* p) {
   float v;
   __builtin_memcpy(&v, p, 4);
@@ -194,9 +189,10 @@ inline void few_rows(const PackedMatrix& m, const QuantizedRows& x, int64_t pane
             Dot<dot_bits(f)> dot, other;
             dot.start(f.minimum ? set1_i(0) : set1_i(extras[t * group_stride + g]));
             other.start(set1_i(0));
+            Quads held = {};
             INHOUSE_UNROLL
             for (int q = 0; q < quads; ++q) {
-              const I a = set1_i(load_i32(codes + t * x.stride + 4 * (g * quads + q)));
+              const auto a = quad(held, codes + t * x.stride + 4 * (g * quads + q), q);
               (q % 2 ? other : dot).add(w[g * quads + q], a);
               (q % 2 ? other : dot).settle(q / 2, q >= quads - 2);
             }
@@ -313,6 +309,7 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
         INHOUSE_UNROLL
         for (int v = 0; v < vectors; ++v) dot[v][t].start(start);
       }
+      Quads held[rows] = {};
       INHOUSE_UNROLL
       for (int q = 0; q < quads; ++q) {
         I w[vectors];
@@ -322,7 +319,7 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
                             64 * (g * quads + q));
         INHOUSE_UNROLL
         for (int t = 0; t < rows; ++t) {
-          const I a = set1_i(load_i32(codes + t * stride + 4 * (g * quads + q)));
+          const auto a = quad(held[t], codes + t * stride + 4 * (g * quads + q), q);
           INHOUSE_UNROLL
           for (int v = 0; v < vectors; ++v) {
             dot[v][t].add(w[v], a);

@@ -16,6 +16,7 @@ using I = __m256i;  // kLanes int32, or 4 * kLanes bytes
 constexpr int kLanes = 8;
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
+constexpr int kDenseRows = 2;  // of activations in a tile of floats
 
 inline F load(const float* p) {
   return _mm256_loadu_ps(p);
@@ -186,6 +187,15 @@ inline I dot_bytes(I sum, I u8, I s8) {
   return _mm256_dpbusd_avx_epi32(sum, u8, s8);
 }
 #endif
+
+// Four activations (quad q of a row, at p) for all lanes: from memory, as part of the instruction that uses
+// them.
+struct Quads {};
+inline I quad(Quads&, const int8_t* p, int) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return set1_i(four);
+}
 
 // Keeps a probe's value from being computed away.
 template <class V>

@@ -27,6 +27,7 @@ constexpr int kLanes = 16;
 // registers.
 constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
+constexpr int kDenseRows = 6;  // of activations in a tile of floats
 
 inline F load(const float* p) {
   return _mm512_loadu_ps(p);
@@ -185,6 +186,15 @@ inline I dot_bytes(I sum, I u8, I s8) {
   return _mm512_dpbusd_epi32(sum, u8, s8);
 }
 #endif
+
+// Four activations (quad q of a row, at p) for all lanes: from memory, as part of the instruction that uses
+// them.
+struct Quads {};
+inline I quad(Quads&, const int8_t* p, int) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return set1_i(four);
+}
 
 // Keeps a probe's value from being computed away.
 template <class V>

@@ -23,6 +23,7 @@ typedef uint8_t B __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
 constexpr int kTileRows = 2;
 constexpr int kTileVectors = 2;
+constexpr int kDenseRows = 2;  // of activations in a tile of floats
 
 template <class T>
 inline T load_as(const void* p) {
@@ -176,6 +177,15 @@ inline I dot_bytes(I sum, I u8, I s8) {
   const U w = U(u8), x = U(s8);
   return sum + I(w & 255u) * (I(x << 24) >> 24) + I(w >> 8 & 255u) * (I(x << 16) >> 24) +
          I(w >> 16 & 255u) * (I(x << 8) >> 24) + I(w >> 24) * (I(x) >> 24);
+}
+
+// Four activations (quad q of a row, at p) for all lanes: from memory, as part of the instruction that uses
+// them.
+struct Quads {};
+inline I quad(Quads&, const int8_t* p, int) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return set1_i(four);
 }
 
 // Keeps a probe's value from being computed away.

@@ -17,6 +17,7 @@ using I = int32x4_t;    // kLanes int32, or 4 * kLanes bytes
 constexpr int kLanes = 4;
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
+constexpr int kDenseRows = 6;  // of activations in a tile of floats
 
 inline F load(const float* p) {
   return vld1q_f32(p);
@@ -164,9 +165,48 @@ inline I load_table(const void* p) {
 inline I look_up(I table, I index) {
   return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(table), vreinterpretq_u8_s32(index)));
 }
+
+// Four activations (quad q of a row, at p) for all lanes. Sixteen are loaded at once and held: dot products
+// take a lane of a register by its index, while a broadcast from memory is an instruction, and its address
+// another.
+using Quads = int32x4_t;
+struct Quad {
+  int32x4_t held;
+  int lane;  // 0 to 3, a constant once loops are unrolled
+};
+inline Quad quad(Quads& held, const int8_t* p, int q) {
+  if (q % 4 == 0) held = vreinterpretq_s32_s8(vld1q_s8(p));
+  return {held, q % 4};
+}
+inline I broadcast(Quad x) {
+  switch (x.lane) {
+    case 0:
+      return vdupq_laneq_s32(x.held, 0);
+    case 1:
+      return vdupq_laneq_s32(x.held, 1);
+    case 2:
+      return vdupq_laneq_s32(x.held, 2);
+    default:
+      return vdupq_laneq_s32(x.held, 3);
+  }
+}
 #ifdef __ARM_FEATURE_MATMUL_INT8
 inline I dot_bytes(I sum, I u8, I s8) {
   return vusdotq_s32(sum, vreinterpretq_u8_s32(u8), vreinterpretq_s8_s32(s8));
+}
+inline I dot_bytes(I sum, I u8, Quad x) {
+  const uint8x16_t w = vreinterpretq_u8_s32(u8);
+  const int8x16_t all = vreinterpretq_s8_s32(x.held);
+  switch (x.lane) {
+    case 0:
+      return vusdotq_laneq_s32(sum, w, all, 0);
+    case 1:
+      return vusdotq_laneq_s32(sum, w, all, 1);
+    case 2:
+      return vusdotq_laneq_s32(sum, w, all, 2);
+    default:
+      return vusdotq_laneq_s32(sum, w, all, 3);
+  }
 }
 #endif
 

@@ -72,6 +72,11 @@ export const loadFlags = {
   noRepack: { name: "no-repack", help: "Compute from the mapped file; do not rearrange weights for speed." },
   lockMemory: { name: "lock-memory", help: "Keep weights from being swapped out." },
   maxBatchTokens: fromRule("max-batch-tokens", "maxBatchTokens", "Tokens of one step (default: 512)."),
+  draft: {
+    name: "draft",
+    value: "FILE",
+    help: "A small model of the same vocabulary that guesses what this one writes.",
+  },
   overrides: {
     name: "override",
     value: "KEY=VALUE",
@@ -83,7 +88,7 @@ export const loadFlags = {
 
 /** The options of `loadModel` from the flags given. */
 export function loadOptions(values: Values<typeof loadFlags>): LoadOptions {
-  const { kvType, kvTypeK, kvTypeV, noRepack, ...rest } = values;
+  const { kvType, kvTypeK, kvTypeV, noRepack, draft, ...rest } = values;
   const kv = { k: kvTypeK ?? kvType, v: kvTypeV ?? kvType };
   const options = Object.fromEntries(
     Object.keys(loadFlags).flatMap((name) => {
@@ -92,6 +97,7 @@ export function loadOptions(values: Values<typeof loadFlags>): LoadOptions {
     }),
   );
   if (kv.k !== undefined || kv.v !== undefined) options.kvType = kv;
+  if (draft !== undefined) options.draft = { file: draft };
   if (noRepack === true) options.repack = false;
   return options;
 }
@@ -126,6 +132,12 @@ export const requestFlags = {
     parse: (texts) => texts.map((text) => parseInteger(text, 0, maxInt)),
   },
   ignoreStopTokens: { name: "ignore-stop-tokens", help: "Go on after the file's stop tokens." },
+  speculation: choice(
+    "speculation",
+    "WAY",
+    completeRules.speculation.values,
+    "Guesses at the next tokens, which change the speed alone.",
+  ),
 } as const satisfies Flags;
 
 const flagNames = new Map<string, string>([

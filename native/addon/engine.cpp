@@ -96,6 +96,14 @@ Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
   return object;
 }
 
+SpeculationMode speculation_mode(const std::string& name) {
+  if (name == "auto") return SpeculationMode::automatic;
+  if (name == "off") return SpeculationMode::off;
+  if (name == "lookup") return SpeculationMode::lookup;
+  if (name == "draft") return SpeculationMode::draft;
+  throw Error(Code::invalid_argument, "speculation must be \"auto\", \"off\", \"lookup\" or \"draft\"");
+}
+
 RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   RequestSpec spec;
   spec.prompt = int32_elements(info[0], "prompt");
@@ -122,6 +130,7 @@ RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   spec.prompt_logprobs = bool_field(object, "promptLogprobs");
   spec.process_logits = bool_field(object, "processLogits");
   spec.shift_keep = int32_t(integer_field(object, "shiftKeep", -1, INT_MAX));
+  spec.speculation = speculation_mode(string_field(object, "speculation"));
   spec.top_logprobs = int32_t(integer_field(object, "topLogprobs", -1, 100));
   return spec;
 }
@@ -249,6 +258,8 @@ Napi::Value EngineObject::stats(const Napi::CallbackInfo& info) {
     set("promptTokens", stats.prompt_tokens);
     set("cachedTokens", stats.cached_tokens);
     set("completionTokens", stats.completion_tokens);
+    set("draftTokens", stats.draft_tokens);
+    set("acceptedDraftTokens", stats.accepted_draft_tokens);
     set("setAside", stats.set_aside);
     set("steps", stats.steps);
     set("rows", stats.rows);

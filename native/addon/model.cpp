@@ -55,6 +55,7 @@ EngineOptions read_engine_options(Napi::Object object) {
   options.max_slowdown = number_field(object, "maxSlowdown");
   options.kv_tokens = integer_field(object, "kvTokens", 0, INT32_MAX);
   options.kv_bytes = uint64_t(integer_field(object, "kvMemory", 0, int64_t{1} << 53));
+  options.draft_tokens = int32_t(integer_field(object, "draftTokens", 1, 64));
   options.kv_type_k = kv_type(string_field(object, "kvTypeK"));
   options.kv_type_v = kv_type(string_field(object, "kvTypeV"));
   return options;
@@ -141,7 +142,13 @@ Napi::Value ModelObject::create_engine(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     auto& environment = Environment::of(env);
     const auto vocabulary = std::make_shared<Vocabulary>(read_vocabulary(object_argument(info, 0)));
-    const EngineOptions options = read_engine_options(object_argument(info, 1));
+    EngineOptions options = read_engine_options(object_argument(info, 1));
+    if (!info[4].IsUndefined()) {
+      const Napi::Object draft = object_argument(info, 4);
+      if (!draft.InstanceOf(environment.model_class.Value()))
+        throw Error(Code::invalid_argument, "the draft must be one that loadModel gave");
+      options.draft = Unwrap(draft)->model();
+    }
     const Napi::Function on_events = function_argument(info, 2);
     const Napi::Function on_ready = function_argument(info, 3);
     const auto session =
@@ -152,6 +159,7 @@ Napi::Value ModelObject::create_engine(const Napi::CallbackInfo& info) {
         env, on_ready,
         [session, options, vocabulary, model = model()]() mutable {
           session->start(std::move(model), std::move(*vocabulary), options);
+          options.draft.reset();
         },
         [session](Napi::Env later) { return EngineObject::wrap(later, session); });
     return env.Undefined();

@@ -24,7 +24,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   // {architecture, parameters, weightBytes, trainedContextLength, vocabularySize, layers, device,
   // deviceDescription}
   Napi::Value describe(const Napi::CallbackInfo& info);
-  // createEngine(vocabulary, options, onEvents(events), onReady(error, engine))
+  // createEngine(vocabulary, options, onEvents(events), onReady(error, engine), draft or undefined)
   Napi::Value create_engine(const Napi::CallbackInfo& info);
   // Lets go of the model; its memory is freed on another thread once the last engine has let go of it too.
   Napi::Value release(const Napi::CallbackInfo& info);

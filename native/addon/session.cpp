@@ -51,6 +51,8 @@ Napi::Value usage_value(Napi::Env env, const Usage& usage) {
   object.Set("droppedTokens", Napi::Number::New(env, usage.dropped_tokens));
   object.Set("computedPromptTokens", Napi::Number::New(env, usage.computed_prompt_tokens));
   object.Set("completionTokens", Napi::Number::New(env, usage.completion_tokens));
+  object.Set("draftTokens", Napi::Number::New(env, usage.draft_tokens));
+  object.Set("acceptedDraftTokens", Napi::Number::New(env, usage.accepted_draft_tokens));
   object.Set("queueMs", Napi::Number::New(env, usage.queue_ms));
   object.Set("promptMs", Napi::Number::New(env, usage.prompt_ms));
   object.Set("decodeMs", Napi::Number::New(env, usage.decode_ms));

@@ -20,11 +20,12 @@ namespace {
 
 constexpr int32_t kDefaultContext = 8192;
 constexpr int32_t kSmallestContext = 256;  // what an automatic context never goes below
-constexpr int32_t kEvaluateOutputs = 32;   // rows of logits computed at once for an evaluation
+constexpr int32_t kLeastOutputs = 32;      // rows of logits computed at once
+static_assert(kLeastOutputs > kMostGuesses);
 
 // Rows of logits computed at once.
 int32_t output_rows(const EngineOptions& options) {
-  return std::max(options.max_concurrent, kEvaluateOutputs);
+  return std::max(options.max_concurrent, kLeastOutputs);
 }
 
 std::string megabytes(uint64_t bytes) {
@@ -54,10 +55,13 @@ void fit_memory(EngineOptions& options, const Model& model) {
   if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
   const uint64_t known = platform::memory_info().available;
   const uint64_t available = known == 0 ? UINT64_MAX : known;
-  const uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  if (options.draft) activations += Draft::activation_bytes_for(options);
   const auto cache_bytes = [&](int64_t tokens) {
     options.kv_tokens = tokens;
-    return KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
+    const uint64_t own = KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
+    const uint64_t draft = options.draft ? Draft::cache_bytes_for(options, sizes_of(options)) : 0;
+    return own > UINT64_MAX - draft ? UINT64_MAX : own + draft;
   };
   if (options.kv_bytes > 0) {
     int64_t tokens = 0, most = INT32_MAX;
@@ -113,6 +117,9 @@ EngineOptions resolve(EngineOptions options, const Model& model) {
   if (!(options.max_slowdown >= 1 && options.max_slowdown <= 1000))
     throw Error(Code::invalid_argument,
                 "maxSlowdown is " + std::to_string(options.max_slowdown) + "; expected 1 to 1000");
+  check_range("draft.tokens", options.draft_tokens, 1, kMostGuesses);
+  if (options.draft && options.draft->shares_weights(model))
+    throw Error(Code::invalid_argument, "the draft is the model itself; expected a smaller one");
   const KvType natural = std::string(model.backend().name()) == "reference" ? KvType::f32 : KvType::f16;
   if (!options.kv_type_k) options.kv_type_k = natural;
   if (!options.kv_type_v) options.kv_type_v = natural;
@@ -130,7 +137,7 @@ class EngineThread final : public Engine {
         sink_(sink),
         cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, sizes_of(options_)),
         forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
-        scheduler_(cache_, options_) {
+        scheduler_(cache_, options_, sizes_of(options_), vocabulary_.size()) {
     note_state();
     thread_ = std::thread([this] { loop(); });
   }
@@ -191,6 +198,7 @@ class EngineThread final : public Engine {
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
   EngineInfo info() const override {
+    const Draft* const draft = scheduler_.draft();
     return {options_.context_length,
             options_.max_concurrent,
             options_.max_queue,
@@ -198,8 +206,8 @@ class EngineThread final : public Engine {
             int32_t(options_.kv_tokens),
             *options_.kv_type_k,
             *options_.kv_type_v,
-            cache_.bytes(),
-            forward_.bytes()};
+            cache_.bytes() + (draft ? draft->cache_bytes() : 0),
+            forward_.bytes() + (draft ? draft->activation_bytes() : 0)};
   }
 
   EngineStats stats() const override {
@@ -415,7 +423,7 @@ class EngineThread final : public Engine {
     model_->check_file();
     // Rows of logits are computed for several sequences at once, up to what the buffer holds.
     const std::vector<Work>& work = scheduler_.work();
-    for (const Work& w : work) computed(w);
+    for (const Work& w : work) computed(*w.sequence, w.count - w.guesses);
     size_t from = 0;
     while (from < work.size()) {
       size_t to = from + 1;
@@ -443,10 +451,9 @@ class EngineThread final : public Engine {
   // Whether log-probabilities of the work's own tokens are wanted.
   static bool delivers(const Work& w) { return w.sequence->logits_from < w.first + w.count; }
 
-  // The work's K and V are in the cache now.
-  void computed(const Work& w) {
-    Sequence& sequence = *w.sequence;
-    sequence.computed += w.count;
+  // K and V of so many more of its tokens are in the cache now.
+  void computed(Sequence& sequence, int32_t count) {
+    sequence.computed += count;
     sequence.most_computed = std::max(sequence.most_computed, sequence.computed);
     cache_.commit(sequence.cache, sequence.tokens, sequence.computed);
   }
@@ -462,7 +469,26 @@ class EngineThread final : public Engine {
         continue;
       }
       const size_t row = size_t(w.first_output - work[0].first_output);
-      guarded(*w.sequence, [&] { ready(*w.sequence, logits.subspan(row * vocabulary, vocabulary)); });
+      guarded(*w.sequence, [&] {
+        if (w.sequence->spec.process_logits)
+          return ask(*w.sequence, logits.subspan(row * vocabulary, vocabulary));
+        draw_all(w, logits.subspan(row * vocabulary, size_t(w.outputs) * vocabulary));
+      });
+    }
+  }
+
+  // Draws the next token and, as long as a guess turns out to be what was drawn, the one after it: a row of
+  // logits counts exactly where the sequence would have come to it by itself.
+  void draw_all(const Work& w, std::span<const float> logits) {
+    Sequence& sequence = *w.sequence;
+    const auto vocabulary = size_t(model_->hyper().vocabulary);
+    sequence.guessed += w.guesses;
+    for (int32_t i = 0;; ++i) {
+      if (i > 0 && sequence.spec.constraint) MaskThread::fill(sequence, int32_t(vocabulary));
+      const bool goes_on = draw(sequence, logits.subspan(size_t(i) * vocabulary, vocabulary), i > 0);
+      if (!goes_on || i == w.guesses || sequence.tokens.back() != sequence.guesses[size_t(i)]) return;
+      ++sequence.held;
+      computed(sequence, 1);
     }
   }
 
@@ -484,16 +510,17 @@ class EngineThread final : public Engine {
     end(sequence.id, FinishReason::length);
   }
 
-  // The logits of the next token have come: draws it, or asks for them to be changed before.
-  void ready(Sequence& sequence, std::span<const float> logits) {
-    if (!sequence.spec.process_logits) return draw(sequence, logits);
+  // Delivers the logits of the next token, which is drawn from what they become.
+  void ask(Sequence& sequence, std::span<const float> logits) {
     Event& event = events_.emplace_back();
     event.request = sequence.id;
     event.rows.assign(logits.begin(), logits.end());
     sequence.awaits = true;
   }
 
-  void draw(Sequence& sequence, std::span<const float> logits) {
+  // False where the sequence has ended, or was changed so that it must be computed anew. `again`: not the
+  // first token of this step.
+  bool draw(Sequence& sequence, std::span<const float> logits, bool again = false) {
     const RequestSpec& spec = sequence.spec;
     const auto is_stop = [&](int32_t token) {
       return std::find(spec.stop_tokens.begin(), spec.stop_tokens.end(), token) != spec.stop_tokens.end();
@@ -506,22 +533,27 @@ class EngineThread final : public Engine {
       restriction.allowed = sequence.mask;
     }
     Sampled sampled = sequence.sampler.sample(logits, sequence.prompt_tokens + sequence.drawn, restriction);
-    note_token(sequence);
+    if (!again) note_token(sequence);
     const int32_t token = sampled.token;
-    if (is_stop(token) && restriction.forced < 0) return end(sequence.id, FinishReason::stop);
+    const auto ends = [&](FinishReason reason) {
+      end(sequence.id, reason);
+      return false;
+    };
+    if (is_stop(token) && restriction.forced < 0) return ends(FinishReason::stop);
 
     sequence.sampler.accept(token);
     if (spec.constraint) spec.constraint->accept(token);
     sequence.tokens.push_back(token);
     ++sequence.drawn;
-    Event& event = events_.emplace_back();
+    Event& event = again ? events_.back() : events_.emplace_back();
     event.request = sequence.id;
-    event.tokens = {token};
+    event.tokens.push_back(token);
     if (spec.top_logprobs >= 0) event.logprobs.push_back(std::move(sampled));
-    if (sequence.stop_matcher.feed(bytes_of(token), event.text)) return end(sequence.id, FinishReason::stop);
-    if (sequence.drawn >= sequence.max_tokens) return end(sequence.id, FinishReason::length);
-    if (spec.shift_keep >= 0 && sequence.size() >= options_.context_length)
-      scheduler_.drop(sequence, spec.shift_keep, (sequence.size() - spec.shift_keep) / 2);
+    if (sequence.stop_matcher.feed(bytes_of(token), event.text)) return ends(FinishReason::stop);
+    if (sequence.drawn >= sequence.max_tokens) return ends(FinishReason::length);
+    if (spec.shift_keep < 0 || sequence.size() < options_.context_length) return true;
+    scheduler_.drop(sequence, spec.shift_keep, (sequence.size() - spec.shift_keep) / 2);
+    return false;
   }
 
   // Times of a token that has come.
@@ -568,7 +600,9 @@ class EngineThread final : public Engine {
         if (sequence.spec.evaluate_rows) event.rows.insert(event.rows.end(), row.begin(), row.end());
         if (next == sequence.size() && sequence.draws()) {
           sequence.logits_from = INT32_MAX;
-          return ready(sequence, own);
+          if (sequence.spec.process_logits) return ask(sequence, own);
+          draw(sequence, own);
+          return;
         }
       }
     }
@@ -595,6 +629,8 @@ class EngineThread final : public Engine {
       stats_.prompt_tokens += uint64_t(computed_prompt(sequence));
       stats_.cached_tokens += uint64_t(sequence.cached);
       stats_.completion_tokens += uint64_t(sequence.drawn);
+      stats_.draft_tokens += uint64_t(sequence.guessed);
+      stats_.accepted_draft_tokens += uint64_t(sequence.held);
     }
     const bool continues = !events_.empty() && events_.back().request == sequence.id;
     Event& event = continues ? events_.back() : events_.emplace_back();
@@ -615,6 +651,8 @@ class EngineThread final : public Engine {
     usage.computed_prompt_tokens = computed_prompt(sequence);
     usage.completion_tokens = sequence.drawn;
     usage.dropped_tokens = sequence.dropped;
+    usage.draft_tokens = sequence.guessed;
+    usage.accepted_draft_tokens = sequence.held;
     usage.queue_ms = milliseconds(sequence.submitted, started ? sequence.started : now);
     if (started) usage.prompt_ms = milliseconds(sequence.started, answered ? sequence.first_token : now);
     if (answered) usage.decode_ms = milliseconds(sequence.first_token, now);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,7 +48,17 @@ struct EngineOptions {
   uint64_t kv_bytes = 0;            // the same in bytes; 0: as kv_tokens says
   std::optional<KvType> kv_type_k;  // absent: f32 on the reference device, else f16
   std::optional<KvType> kv_type_v;
+  // Guesses for it, up to `draft_tokens` in a step; of the same vocabulary, or null.
+  std::shared_ptr<Model> draft;
+  int32_t draft_tokens = 8;
+  bool guess_always = false;  // for tests: all guesses that have room are tried, whatever they cost
+  // For tests: appends guesses at what follows `tokens`, the first `prompt` of which are the prompt's. They
+  // take the place of the engine's own.
+  std::function<void(std::span<const int32_t> tokens, int32_t prompt, std::vector<int32_t>& guesses)> guesser;
 };
+
+// What guesses at a request's next tokens come from: its own text, a draft model, or what serves best.
+enum class SpeculationMode : uint8_t { automatic, off, lookup, draft };
 
 struct RequestSpec {
   std::vector<int32_t> prompt;  // token ids, at least one
@@ -68,6 +79,7 @@ struct RequestSpec {
   int32_t priority = 0;         // higher ones go first
   double queue_timeout_ms = 0;  // to the first step that carries the request; 0: none
   double timeout_ms = 0;        // to its end; 0: none
+  SpeculationMode speculation = SpeculationMode::automatic;  // changes the speed alone
   // Prefixes are shared with requests of the same scope alone, or with none.
   std::string cache_scope;
   bool share_prefix = true;
@@ -87,10 +99,12 @@ struct Usage {
   int32_t cached_tokens = 0;           // of them, those whose K and V were there already
   int32_t computed_prompt_tokens = 0;  // the others; fewer where it ended before
   int32_t completion_tokens = 0;
-  int32_t dropped_tokens = 0;  // the oldest ones, to make room in the context
-  double queue_ms = 0;         // from submit to the first step that carries the request
-  double prompt_ms = 0;        // from then to the first token
-  double decode_ms = 0;        // from the first token to the last
+  int32_t dropped_tokens = 0;         // the oldest ones, to make room in the context
+  int32_t draft_tokens = 0;           // guesses that steps carried
+  int32_t accepted_draft_tokens = 0;  // of them, those that were drawn; each spared a step
+  double queue_ms = 0;                // from submit to the first step that carries the request
+  double prompt_ms = 0;               // from then to the first token
+  double decode_ms = 0;               // from the first token to the last
 };
 
 // What one request got in one step.
@@ -135,10 +149,11 @@ struct EngineStats {
   uint64_t prompt_tokens = 0;  // computed
   uint64_t cached_tokens = 0;  // of prompts, that were not computed
   uint64_t completion_tokens = 0;
-  uint64_t set_aside = 0;  // times a request had to give up its blocks
+  uint64_t draft_tokens = 0, accepted_draft_tokens = 0;  // as in Usage, of requests that ended
+  uint64_t set_aside = 0;                                // times a request had to give up its blocks
   uint64_t steps = 0, rows = 0;
   int64_t kv_blocks = 0, kv_held = 0, kv_idle = 0;  // of 32 tokens; idle ones hold prefixes to come
-  Histogram step, first_token, between_tokens;
+  Histogram step, first_token, between_tokens;      // the last one: between steps that gave a request tokens
 };
 
 struct EngineInfo {

@@ -18,21 +18,18 @@ MaskThread::~MaskThread() {
 
 void MaskThread::start(std::span<Sequence* const> sequences, int32_t vocabulary) {
   if (sequences.empty()) return;
-  for (Sequence* sequence : sequences) {
-    sequence->mask_error.reset();
-    sequence->mask.assign((size_t(vocabulary) + 31) / 32, 0);
-  }
   if (!thread_.joinable()) {
     try {
       thread_ = std::thread([this] { loop(); });
     } catch (const std::system_error&) {
-      for (Sequence* sequence : sequences) fill(*sequence);
+      for (Sequence* sequence : sequences) fill(*sequence, vocabulary);
       return;
     }
   }
   {
     const std::lock_guard lock(mutex_);
     work_.assign(sequences.begin(), sequences.end());
+    vocabulary_ = vocabulary;
     busy_ = true;
   }
   changed_.notify_all();
@@ -50,15 +47,17 @@ void MaskThread::loop() noexcept {
     changed_.wait(lock, [&] { return busy_ || stop_; });
     if (stop_) return;
     lock.unlock();
-    for (Sequence* sequence : work_) fill(*sequence);
+    for (Sequence* sequence : work_) fill(*sequence, vocabulary_);
     lock.lock();
     busy_ = false;
     changed_.notify_all();
   }
 }
 
-void MaskThread::fill(Sequence& sequence) noexcept {
+void MaskThread::fill(Sequence& sequence, int32_t vocabulary) noexcept {
   try {
+    sequence.mask_error.reset();
+    sequence.mask.assign((size_t(vocabulary) + 31) / 32, 0);
     sequence.spec.constraint->allow(sequence.mask);
   } catch (...) {
     sequence.mask_error = describe_current_exception();

@@ -20,14 +20,16 @@ class MaskThread {
   void start(std::span<Sequence* const> sequences, int32_t vocabulary);
   // Waits until all are filled; what went wrong stands in Sequence::mask_error.
   void wait();
+  // Fills a sequence's mask at once.
+  static void fill(Sequence& sequence, int32_t vocabulary) noexcept;
 
  private:
   void loop() noexcept;
-  static void fill(Sequence& sequence) noexcept;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Sequence*> work_;  // being filled
+  int32_t vocabulary_ = 0;
   bool busy_ = false, stop_ = false;
   std::thread thread_;  // from the first constraint on
 };

@@ -42,6 +42,7 @@ std::unique_ptr<Sequence> Scheduler::remove(uint64_t id) {
   if (!list) return nullptr;
   std::unique_ptr<Sequence> sequence = std::move(*at);
   list->erase(at);
+  speculation_.forget(*sequence);
   cache_.close(sequence->cache, !sequence->spec.share_prefix);
   return sequence;
 }
@@ -50,7 +51,10 @@ SequenceList Scheduler::remove_all() noexcept {
   SequenceList all = std::move(running_);
   all.splice(all.end(), waiting_);
   all.splice(all.end(), paused_);
-  for (auto& sequence : all) cache_.close(sequence->cache, !sequence->spec.share_prefix);
+  for (auto& sequence : all) {
+    speculation_.forget(*sequence);
+    cache_.close(sequence->cache, !sequence->spec.share_prefix);
+  }
   return all;
 }
 
@@ -69,6 +73,7 @@ void Scheduler::resume(uint64_t id) {
 // Takes a running request's blocks; what the tree keeps of them spares it work when it goes on.
 void Scheduler::put_aside(SequenceList::iterator at, SequenceList& to) {
   Sequence& sequence = **at;
+  speculation_.forget(sequence);
   cache_.close(sequence.cache);
   sequence.running = false;
   sequence.computed = 0;
@@ -110,6 +115,7 @@ void Scheduler::drop(Sequence& sequence, int32_t keep, int32_t count) {
   sequence.dropped += count;
   sequence.cache = cache_.open(sequence.scope);
   sequence.computed = cache_.advance(sequence.cache, sequence.shareable(), 0);
+  speculation_.forget(sequence);
 }
 
 // Blocks for `count` more tokens, if need be those of a request that comes later and is not in this step yet.
@@ -133,16 +139,38 @@ bool Scheduler::plan() {
   positions_.clear();
   outputs_.clear();
   slices_.clear();
-  writing_.clear();
-  for (const auto& sequence : running_)
-    if (sequence->decoding() && !sequence->awaits) writing_.push_back(sequence.get());
-  for (Sequence* sequence : writing_)
-    if (sequence->running) schedule(*sequence, 1);
-  writing_rows_ = rows();
+  schedule_writing();
   schedule_prompts();
   // Spans only now: the vectors have stopped growing.
   batch_ = {tokens_, positions_, slices_, outputs_};
   return !work_.empty();
+}
+
+void Scheduler::schedule_writing() {
+  writing_.clear();
+  bool prompts = false;
+  for (const auto& sequence : running_) {
+    if (sequence->awaits) continue;
+    if (sequence->decoding()) {
+      writing_.push_back(sequence.get());
+    } else {
+      prompts = true;
+    }
+  }
+  std::erase_if(writing_, [&](Sequence* sequence) {
+    const bool goes = sequence->running && make_room(*sequence, 1);
+    if (goes) sequence->last_step = step_;
+    return !goes;
+  });
+  const auto rows_wanted = int32_t(writing_.size());
+  speculation_.guess(writing_, prompts ? 0 : options_.max_batch_tokens - rows_wanted);
+  for (Sequence* sequence : writing_) {
+    const int32_t count = 1 + int32_t(sequence->guesses.size());
+    if (!cache_.extend(sequence->cache, sequence->computed, sequence->computed + count))
+      sequence->guesses.clear();
+    add_rows(*sequence, 1 + int32_t(sequence->guesses.size()));
+  }
+  writing_rows_ = rows();
 }
 
 void Scheduler::schedule_prompts() {
@@ -180,18 +208,27 @@ void Scheduler::schedule_prompts() {
 bool Scheduler::schedule(Sequence& sequence, int32_t count) {
   if (!make_room(sequence, count)) return false;
   sequence.last_step = step_;
+  sequence.guesses.clear();
+  add_rows(sequence, count);
+  return true;
+}
+
+// The sequence's next tokens, and after the last one its guesses.
+void Scheduler::add_rows(Sequence& sequence, int32_t count) {
   const int32_t first = sequence.computed, end = first + count;
+  const int32_t guesses = std::max(0, end - sequence.size());
   slices_.push_back({rows(), count, first, sequence.cache.tables.data(), sequence.spec.adapter.get(),
                      sequence.spec.adapter_scale});
   const int32_t delivered = end - std::clamp(sequence.logits_from, first, end);
-  const int32_t outputs = std::max(delivered, sequence.draws() && end == sequence.size() ? 1 : 0);
-  work_.push_back({&sequence, first, count, int32_t(outputs_.size()), outputs});
-  for (int32_t i = 0; i < count; ++i) {
-    if (i >= count - outputs) outputs_.push_back(rows());
-    tokens_.push_back(sequence.tokens[size_t(first + i)]);
-    positions_.push_back(first + i);
+  const int32_t drawn = sequence.draws() && end >= sequence.size() ? 1 + guesses : 0;
+  const int32_t outputs = std::max(delivered, drawn);
+  work_.push_back({&sequence, first, count, int32_t(outputs_.size()), outputs, guesses});
+  for (int32_t at = first; at < end; ++at) {
+    if (at >= end - outputs) outputs_.push_back(rows());
+    tokens_.push_back(at < sequence.size() ? sequence.tokens[size_t(at)]
+                                           : sequence.guesses[size_t(at - sequence.size())]);
+    positions_.push_back(at);
   }
-  return true;
 }
 
 }  // namespace inhouse

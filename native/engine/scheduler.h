@@ -2,6 +2,8 @@
 // priority first and of equal ones in order of arrival. Each step carries one token (or several, where some
 // are guessed) of every sequence that is writing, plus as much of prompts as their pace allows.
 //
+// Guesses come last: they take what room is left in steps without prompts, and never another's blocks.
+//
 // What every running request can count on: one that is writing advances in every step; of those in their
 // prompts, the first in order advances in every step and each other one at least once in maxConcurrent steps,
 // except while another computes the very tokens it needs next, whose result it takes over.
@@ -15,6 +17,7 @@
 #include "native/engine/engine.h"
 #include "native/engine/pace.h"
 #include "native/engine/sequence.h"
+#include "native/engine/speculation.h"
 
 namespace inhouse {
 
@@ -25,12 +28,16 @@ struct Work {
   int32_t count;         // rows
   int32_t first_output;  // index of its first row in the batch's outputs
   int32_t outputs;       // its rows whose logits are wanted; the last ones
+  int32_t guesses;       // of its rows, those at its end whose tokens are guessed
 };
 
 class Scheduler {
  public:
-  Scheduler(KvCache& cache, const EngineOptions& options)
-      : cache_(cache), options_(options), pace_(options.max_slowdown, options.max_concurrent) {}
+  Scheduler(KvCache& cache, const EngineOptions& options, const KvSizes& sizes, int32_t vocabulary)
+      : cache_(cache),
+        options_(options),
+        pace_(options.max_slowdown, options.max_concurrent + kMostGuesses),
+        speculation_(options, sizes, vocabulary) {}
 
   // Takes over all of `arrived`.
   void add(SequenceList& arrived) noexcept;
@@ -51,7 +58,10 @@ class Scheduler {
   const Batch& batch() const { return batch_; }
   const std::vector<Work>& work() const { return work_; }
   // Takes note of how long the planned step took.
-  void took(double seconds) { pace_.record(writing_rows_, rows() - writing_rows_, seconds); }
+  void took(double seconds) {
+    pace_.record(writing_rows_, rows() - writing_rows_, seconds);
+    if (rows() == writing_rows_) speculation_.took(rows(), seconds);
+  }
 
   template <class F>
   void each(F f) {  // every request, running or not
@@ -61,6 +71,7 @@ class Scheduler {
   int32_t running() const { return int32_t(running_.size()); }
   int32_t waiting() const { return int32_t(waiting_.size()); }
   int32_t paused() const { return int32_t(paused_.size()); }
+  const Draft* draft() const { return speculation_.draft(); }
   int64_t set_aside() const { return set_aside_; }
 
  private:
@@ -70,12 +81,15 @@ class Scheduler {
   bool fits(const Sequence& sequence) const;
   void put_aside(SequenceList::iterator at, SequenceList& to);
   bool make_room(Sequence& sequence, int32_t count);
+  void add_rows(Sequence& sequence, int32_t count);
   bool schedule(Sequence& sequence, int32_t count);
+  void schedule_writing();
   void schedule_prompts();
 
   KvCache& cache_;
   const EngineOptions& options_;
   Pace pace_;
+  Speculation speculation_;
   SequenceList waiting_, running_;  // each in order
   SequenceList paused_;
   uint32_t turn_ = 0;  // whose prompt comes second

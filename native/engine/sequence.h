@@ -12,11 +12,21 @@
 
 #include "native/engine/engine.h"
 #include "native/engine/kv_cache.h"
+#include "native/engine/lookup.h"
 #include "native/engine/stop_matcher.h"
 
 namespace inhouse {
 
 using Clock = std::chrono::steady_clock;
+
+// What a draft model knows of a sequence.
+struct DraftState {
+  BlockTables cache;
+  int32_t computed = 0;          // tokens whose K and V are in its cache; of `size` and then of its guesses
+  int32_t size = 0;              // of the sequence when it was guessed at
+  std::vector<int32_t> guesses;  // at what follows
+  std::vector<int32_t> classes;  // of their probabilities
+};
 
 // From submit to its last event. Its tokens are those of the prompt and then those drawn; computing them
 // gives K and V for the cache, and the last one's logits the next token. So it makes no difference whether a
@@ -55,6 +65,11 @@ struct Sequence {
   bool seen = false;                // by a step: the sampler knows the prompt
   bool awaits = false;              // its reader's acknowledgement, or the logits it changes
   uint64_t last_step = 0;           // that carried it
+  PromptLookup lookup;
+  std::vector<int32_t> guesses;  // at the tokens that come next, which the step carries
+  std::vector<double> odds;      // that each holds
+  int32_t guessed = 0, held = 0;
+  DraftState draft;
   Clock::time_point submitted, started, first_token, last_token;
 
   int32_t size() const { return int32_t(tokens.size()); }

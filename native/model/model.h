@@ -59,7 +59,9 @@ class Model {
   const HyperParameters& hyper() const { return hyper_; }
   Backend& backend() const { return *backend_; }
   uint64_t parameters() const { return parameters_; }  // elements of all tensors
-  uint64_t weight_bytes() const;                       // memory the weights hold, shared or not
+  // Whether the two are of one file.
+  bool shares_weights(const Model& other) const { return store_ == other.store_; }
+  uint64_t weight_bytes() const;  // memory the weights hold, shared or not
   // Two models whose K and V may be exchanged have equal ones, and no others by chance: of all metadata, the
   // list of tensors and some bytes of each; and of what computes them (Backend::arithmetic).
   uint64_t fingerprint() const { return fingerprint_; }

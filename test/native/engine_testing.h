@@ -55,6 +55,13 @@ class Collector final : public EventSink {
     CHECK(done);
     return outcomes_[id];
   }
+  // The rows that have come, once there are so many numbers.
+  std::vector<float> rows(uint64_t id, size_t numbers) {
+    std::unique_lock lock(mutex_);
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(60),
+                            [&] { return outcomes_[id].rows.size() >= numbers; }));
+    return outcomes_[id].rows;
+  }
   size_t tokens(uint64_t id) {
     const std::lock_guard lock(mutex_);
     return outcomes_[id].tokens.size();

@@ -1,6 +1,9 @@
 // Many requests on one engine: shared prefixes, requests set aside and continued, order, time limits. What a
 // request gets must be what it gets alone, to the bit.
+#include <cstdlib>
+
 #include "test/native/engine_testing.h"
+#include "test/native/kernels_testing.h"
 
 using namespace inhouse;
 using namespace inhouse::test;
@@ -341,6 +344,147 @@ TEST(the_same_bits_whatever_happens_to_a_request) {
         for (const uint64_t id : ids) CHECK(!busy.collector.wait(id).error);
         CHECK_EQ(idle(busy).kv_held, 0);
       }
+    }
+  }
+}
+
+namespace {
+
+// Allows tokens whose remainder by 3 is that of the number of tokens so far: an automaton of three states.
+class Thirds final : public Constraint {
+ public:
+  explicit Thirds(int32_t fail_at = -1) : fail_at_(fail_at) {}
+  void allow(std::span<uint32_t> mask) override {
+    if (count_ == fail_at_) throw Error(Code::invalid_argument, "the automaton is stuck");
+    for (size_t token = size_t(count_ % 3); token < 200; token += 3) mask[token / 32] |= 1u << (token % 32);
+  }
+  void accept(int32_t token) override {
+    CHECK_EQ(token % 3, count_ % 3);
+    ++count_;
+  }
+
+ private:
+  int32_t fail_at_, count_ = 0;
+};
+
+// Allows nothing.
+class Nothing final : public Constraint {
+ public:
+  void allow(std::span<uint32_t>) override {}
+  void accept(int32_t) override { CHECK(false); }
+};
+
+}  // namespace
+
+TEST(constraints_decide_what_may_come) {
+  for (const Device device : devices()) {
+    EngineOptions options;
+    options.kv_tokens = 512;
+    Rig rig(shapes()[0], device, 2, options), alone(shapes()[0], device);
+    std::vector<uint64_t> ids;
+    const auto constrained = [&](int32_t i) {
+      RequestSpec spec = request(30 + 40 * i, 40, 0.9f, i);
+      spec.constraint = std::make_shared<Thirds>();
+      return spec;
+    };
+    for (int32_t i = 0; i < 8; ++i)
+      ids.push_back(rig.engine->submit(i % 2 ? request(40, 40, 0.9f, i) : constrained(i)));
+    for (int32_t i = 0; i < 8; ++i) {
+      const Outcome got = rig.collector.wait(ids[size_t(i)]);
+      check_same(got, run(alone, i % 2 ? request(40, 40, 0.9f, i) : constrained(i)));
+      for (size_t t = 0; i % 2 == 0 && t < got.tokens.size(); ++t)
+        CHECK_EQ(got.tokens[t] % 3, int32_t(t % 3));
+    }
+    RequestSpec stuck = request(30, 40);
+    stuck.constraint = std::make_shared<Thirds>(5);
+    const Outcome failed = run(rig, stuck);
+    CHECK_EQ(failed.tokens.size(), size_t(5));
+    CHECK(failed.error && failed.error->message() == "the automaton is stuck");
+    stuck.constraint = std::make_shared<Nothing>();
+    const Outcome nothing = run(rig, stuck);
+    CHECK(nothing.error && nothing.error->code() == Code::invalid_argument);
+  }
+}
+
+TEST(logits_can_be_changed_on_the_way) {
+  // The collector does not answer events with logits; a thread of the test does.
+  Rig rig(shapes()[0]);
+  RequestSpec spec = request(30, 10), plain = request(30, 10);
+  spec.process_logits = true;
+  rig.collector.engine = nullptr;
+  const uint64_t id = rig.engine->submit(spec);
+  const Outcome expected = run(rig, plain);
+  for (size_t drawn = 0; drawn < 10; ++drawn) {
+    const std::vector<float> rows = rig.collector.rows(id, (drawn + 1) * 200);
+    std::vector<float> logits(rows.end() - 200, rows.end());
+    if (drawn == 4) {
+      check_error("too few", Code::invalid_argument, {"200"}, [&] { rig.engine->provide(id, {1.0f}); });
+      rig.engine->pause(id);  // whatever happens meanwhile
+      rig.engine->resume(id);
+    }
+    rig.engine->provide(id, logits);
+    rig.engine->provide(id, logits);  // nobody asked for these
+  }
+  CHECK(rig.collector.wait(id).tokens == expected.tokens);
+}
+
+TEST(random_histories_leave_nothing_behind) {
+  // Requests of all kinds, paused, resumed, cancelled and ended at random; every one ends, and every block
+  // comes back. INHOUSE_ROUNDS sets how many rounds there are.
+  Random random(11);
+  const auto below = [&](uint64_t n) { return int32_t(random.bits() % n); };
+  const char* wanted = std::getenv("INHOUSE_ROUNDS");
+  const int32_t rounds = wanted ? std::atoi(wanted) : 60;
+  EngineOptions options;
+  options.kv_tokens = 512;
+  options.max_concurrent = 4;
+  options.max_batch_tokens = 40;
+  std::vector<std::unique_ptr<Rig>> rigs;
+  for (const RandomModel& shape : shapes())
+    rigs.push_back(std::make_unique<Rig>(shape, Device::cpu, 2, options));
+  for (int32_t round = 0; round < rounds; ++round) {
+    Rig& rig = *rigs[size_t(below(rigs.size()))];
+    std::vector<uint64_t> ids;
+    for (int32_t action = 0; action < 40; ++action) {
+      const uint64_t id = ids.empty() ? 1 : ids[size_t(below(ids.size()))];
+      switch (below(8)) {
+        case 0:
+          rig.engine->pause(id);
+          break;
+        case 1:
+          rig.engine->resume(id);
+          break;
+        case 2:
+          rig.engine->cancel(id);
+          break;
+        case 3:
+          rig.engine->stats();
+          break;
+        default: {
+          RequestSpec spec = below(2) ? with_prefix(32 * below(8) + 1, 1 + below(60), below(3))
+                                      : request(1 + below(300), below(60), 0.8f, below(9));
+          spec.evaluate = below(6) == 0;
+          spec.evaluate_rows = spec.evaluate && below(2);
+          spec.prompt_logprobs = below(8) == 0;
+          spec.priority = below(3);
+          spec.share_prefix = below(4) != 0;
+          spec.timeout_ms = below(10) == 0 ? 5 : 0;
+          spec.shift_keep = below(8) == 0 ? 4 : -1;
+          if (below(6) == 0 && !spec.evaluate) spec.constraint = std::make_shared<Thirds>(below(20));
+          ids.push_back(rig.engine->submit(std::move(spec)));
+        }
+      }
+    }
+    for (const uint64_t id : ids) rig.engine->resume(id);
+    for (const uint64_t id : ids) CHECK(rig.collector.wait(id).finish != FinishReason::none);
+    const EngineStats stats = idle(rig);
+    CHECK_EQ(stats.kv_held, 0);
+    CHECK(stats.kv_idle <= stats.kv_blocks);
+    if (below(4) == 0) {  // an engine may end at any time
+      for (int32_t i = 0; i < 5; ++i) rig.engine->submit(request(1 + below(300), 50, 0.8f, i));
+      const size_t which = size_t(below(rigs.size()));
+      rigs[which].reset();
+      rigs[which] = std::make_unique<Rig>(shapes()[which], Device::cpu, 2, options);
     }
   }
 }

@@ -1,0 +1,174 @@
+// Many requests at once, beside peers: how long a burst of streams takes, streams that share a long prefix, and, of
+// inhouse alone, how streams keep their pace while a long prompt arrives and what a token costs the event loop.
+//
+//   node bench/serving.mjs MODEL [--peer NAME] [--rounds N] [--threads N] [--streams N,…] [--json FILE]
+//
+// Needs `npm run build`, and `npm install` in bench/peers for peers. Every measurement has a process of its own, the
+// engines in turn; medians are shown. Prompts are token ids without repetition, and every stream writes all its tokens.
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { performance } from "node:perf_hooks";
+import { parseArgs } from "node:util";
+
+import measuring from "../dist/cli/bench/measure.js";
+import { loadModel } from "../dist/index.mjs";
+
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+const quantile = (values, q) => values.toSorted((a, b) => a - b)[Math.floor(q * (values.length - 1))];
+const round = (value, digits = 2) => Math.round(value * 10 ** digits) / 10 ** digits;
+
+async function drain(stream) {
+  for await (const _ of stream);
+}
+
+/** Streams that begin together: seconds until the last one ends. */
+async function burst({ engine, path, settings, streams, shared, own, tokens, vocabularySize }) {
+  const { opener } = await import(`./peers/${engine}.mjs`);
+  const contextLength = Math.ceil((shared + own + tokens + 1) / 256) * 256;
+  const session = await opener(path, settings)({ streams, contextLength });
+  const prompts = measuring.promptSource(vocabularySize);
+  await drain(session.generate(prompts(32), 2)); // all is loaded and warm
+  const prefix = shared > 0 ? prompts(shared) : [];
+  const all = Array.from({ length: streams }, () => [...prefix, ...prompts(own)]);
+  const start = performance.now();
+  const idle = performance.eventLoopUtilization();
+  await Promise.all(all.map((prompt) => drain(session.generate(prompt, tokens))));
+  const seconds = (performance.now() - start) / 1000;
+  const { active } = performance.eventLoopUtilization(idle);
+  return { seconds, eventLoopMicroseconds: (active * 1000) / (streams * tokens) };
+}
+
+/** Gaps between tokens of 8 streams, before and while a prompt of `long` tokens is computed. */
+async function pace({ path, settings, long, vocabularySize }) {
+  const streams = 8;
+  const model = await loadModel(path, { ...settings, contextLength: long + 64, maxConcurrent: streams + 1 });
+  const prompts = measuring.promptSource(vocabularySize);
+  const options = { temperature: 0, ignoreStopTokens: true };
+  const start = performance.now();
+  await model.complete(prompts(long), { ...options, maxTokens: 1 }).result();
+  const alone = (performance.now() - start) / 1000;
+  const gaps = { before: [], during: [] };
+  let phase = "warm";
+  const running = Array.from({ length: streams }, async () => {
+    let last = 0;
+    for await (const _ of model.complete(prompts(64), options)) {
+      const now = performance.now();
+      if (last > 0) gaps[phase]?.push(now - last);
+      last = now;
+      if (phase === "over") break;
+    }
+  });
+  const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+  await sleep(3000);
+  phase = "before";
+  await sleep(3000);
+  phase = "during";
+  const arrived = performance.now();
+  await model.complete(prompts(long), { ...options, maxTokens: 1 }).result();
+  const beside = (performance.now() - arrived) / 1000;
+  phase = "over";
+  await Promise.all(running);
+  await model.dispose();
+  const [before, during] = [quantile(gaps.before, 0.95), quantile(gaps.during, 0.95)];
+  return { before, during, gapRatio: during / before, promptShare: alone / beside };
+}
+
+const measurements = { burst, pace };
+
+if (process.argv[2] === "--measure") {
+  const job = JSON.parse(process.argv[3]);
+  console.log(JSON.stringify(await measurements[job.kind](job)));
+  process.exit(0);
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    peer: { type: "string", multiple: true, default: [] },
+    rounds: { type: "string", default: "1" },
+    threads: { type: "string", default: String(availableParallelism()) },
+    streams: { type: "string", default: "8,16,32" },
+    json: { type: "string" },
+  },
+});
+const [path] = positionals;
+if (path === undefined) {
+  console.error(
+    "usage: node bench/serving.mjs MODEL [--peer NAME] [--rounds N] [--threads N] [--streams N,…] [--json FILE]",
+  );
+  process.exit(2);
+}
+const model = await loadModel(path, { contextLength: 64 });
+const { vocabularySize } = model.info;
+await model.dispose();
+const settings = { threads: Number(values.threads), kvType: "f16" };
+const engines = ["inhouse", ...values.peer];
+
+function run(job) {
+  const text = JSON.stringify({ path, settings, vocabularySize, ...job });
+  const output = execFileSync(process.execPath, [import.meta.filename, "--measure", text], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  return JSON.parse(output);
+}
+
+const cases = [
+  ...values.streams
+    .split(",")
+    .map((n) => ({
+      name: `${n} streams of 64 + 64 tokens`,
+      streams: Number(n),
+      shared: 0,
+      own: 64,
+      tokens: 64,
+    })),
+  { name: "16 streams of 1000 shared + 64 + 32 tokens", streams: 16, shared: 1000, own: 64, tokens: 32 },
+];
+const results = [];
+for (const { name, ...one } of cases) {
+  const seconds = Object.fromEntries(engines.map((engine) => [engine, []]));
+  const crossing = [];
+  for (let i = 0; i < Number(values.rounds); i++) {
+    for (const engine of engines) {
+      const result = run({ kind: "burst", engine, ...one });
+      seconds[engine].push(result.seconds);
+      if (engine === "inhouse") crossing.push(result.eventLoopMicroseconds);
+    }
+  }
+  const ours = median(seconds.inhouse);
+  const result = {
+    name,
+    seconds: round(ours),
+    tokensPerSecond: round((one.streams * (one.own + one.tokens)) / ours, 1),
+    eventLoopMicrosecondsPerToken: round(median(crossing), 1),
+    peers: Object.fromEntries(
+      values.peer.map((peer) => [
+        peer,
+        { seconds: round(median(seconds[peer])), ratio: round(median(seconds[peer]) / ours) },
+      ]),
+    ),
+  };
+  results.push(result);
+  console.log(JSON.stringify(result));
+}
+const paces = Array.from({ length: Number(values.rounds) }, () => run({ kind: "pace", long: 4096 }));
+const steady = {
+  name: "8 streams while a prompt of 4096 tokens arrives",
+  gapBeforeMs: round(median(paces.map(({ before }) => before)), 1),
+  gapDuringMs: round(median(paces.map(({ during }) => during)), 1),
+  gapRatio: round(median(paces.map(({ gapRatio }) => gapRatio))),
+  promptShareOfItsRateAlone: round(median(paces.map(({ promptShare }) => promptShare))),
+};
+console.log(JSON.stringify(steady));
+if (values.json) {
+  const document = {
+    model: path.split("/").at(-1),
+    settings,
+    rounds: Number(values.rounds),
+    cases: results,
+    pace: steady,
+  };
+  writeFileSync(values.json, JSON.stringify(document, null, 2) + "\n");
+}
