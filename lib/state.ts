@@ -68,7 +68,8 @@ export class StateTransfers {
           else reject(signal?.reason as Error);
         });
       } catch (error) {
-        reject(site.translate(error) as Error);
+        const reason = site.translate(error) as Error;
+        reject(reason);
         return;
       }
       forget = onAbort(signal, cancel);
