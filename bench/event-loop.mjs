@@ -4,12 +4,18 @@
 // while the event loop is idle and while its thread is fully busy with JavaScript.
 //
 //   node bench/event-loop.mjs MODEL [DEVICE]     prints one JSON document; needs `npm run build`
-import { createRequire } from "node:module";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
 
-const { loadModel } = createRequire(import.meta.url)("../dist/index.js");
-const [file, device = "auto"] = process.argv.slice(2);
+import { onlyModel, start, UsageError } from "./start.mjs";
+
+start(import.meta.filename);
+const { loadModel } = await import("../dist/index.mjs");
+const { positionals } = parseArgs({ allowPositionals: true });
+const [, device = "auto"] = positionals;
+const file = onlyModel(import.meta.filename, positionals.slice(0, 1));
+if (positionals.length > 2) throw new UsageError(`expected MODEL and DEVICE, got also ${positionals[2]}`);
 const resolution = 1;
 
 /** Percentiles of the delay beyond the timer's own millisecond, while `action` runs. */

@@ -23,6 +23,9 @@ function oneOf(name, text, known) {
   throw new usage.UsageError(`--${name}: expected ${known.join(", ")}, got ${JSON.stringify(text)}`);
 }
 
+/** The values of `--peer`, each once. */
+export const readPeers = (texts) => [...new Set(texts)].map((text) => oneOf("peer", text, knownPeers()));
+
 const table = {
   only: {
     name: "only",
@@ -37,7 +40,7 @@ const table = {
     name: "peer",
     value: "NAME",
     repeats: true,
-    parse: (texts) => [...new Set(texts)].map((text) => oneOf("peer", text, knownPeers())),
+    parse: readPeers,
   },
   rounds: flags.integerFlag("rounds", "N", 1, 1000),
   threads: flags.integersFlag("threads", 1, 512),

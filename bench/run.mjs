@@ -16,25 +16,20 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 
-import { measureModel, ownThreads, threadCounts } from "./models.mjs";
-import { readOptions } from "./options.mjs";
-import { kernelTable, modelTable, plural, typescriptTable } from "./tables.mjs";
-import { measureTypescript } from "./typescript.mjs";
+import { checkWritable, start, UsageError } from "./start.mjs";
+
+start(import.meta.filename, "bench");
+const { default: machineLimits } = await import("../dist/cli/bench/limits.js");
+const { measureModel, ownThreads, threadCounts } = await import("./models.mjs");
+const { readOptions } = await import("./options.mjs");
+const { kernelTable, modelTable, plural, typescriptTable } = await import("./tables.mjs");
+const { measureTypescript } = await import("./typescript.mjs");
 
 const root = join(import.meta.dirname, "..");
 const cores = availableParallelism();
 const say = (line) => process.stderr.write(`${line}\n`);
 
-function optionsOrExit() {
-  try {
-    return readOptions(process.argv.slice(2));
-  } catch (error) {
-    if (error.name !== "UsageError") throw error;
-    say(`bench: ${error.message}`);
-    process.exit(2);
-  }
-}
-const options = optionsOrExit();
+const options = readOptions(process.argv.slice(2));
 const { only } = options;
 
 const processor = cpus()[0]?.model.trim() ?? "unknown processor";
@@ -48,9 +43,10 @@ function modelPaths() {
   return names.sort().map((name) => join(folder, name));
 }
 
+const program = join(root, "build/bench/native/inhouse_kernels_bench");
+
 function kernels() {
   say("kernels");
-  const program = join(root, "build/bench/native/inhouse_kernels_bench");
   const most = Math.max(...(options.threads ?? [cores]));
   return JSON.parse(execFileSync(program, ["--json", "--threads", String(most)], { encoding: "utf8" }));
 }
@@ -63,10 +59,12 @@ if (kept.length === 0)
   );
 
 const paths = only.has("models") || only.has("typescript") ? modelPaths() : [];
-if (paths.length === 0 && (only.has("models") || only.has("typescript"))) {
-  say("bench: no models; name some, or fetch the tests' (node scripts/fetch-models.mjs --all)");
-  process.exit(2);
-}
+if (paths.length === 0 && (only.has("models") || only.has("typescript")))
+  throw new UsageError("no models; name some, or fetch the tests' (node scripts/fetch-models.mjs --all)");
+if (only.has("kernels") && !existsSync(program))
+  throw new UsageError(`${program} is not built: npm run build`);
+for (const path of paths) await machineLimits.readShape(path);
+for (const out of kept) checkWritable(out);
 
 const engines = ["inhouse", ...options.peers];
 const result = {

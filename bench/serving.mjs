@@ -11,8 +11,12 @@ import { availableParallelism } from "node:os";
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 
-import measuring from "../dist/cli/bench/measure.js";
-import { loadModel } from "../dist/index.mjs";
+import { checkWritable, count, onlyModel, start } from "./start.mjs";
+
+start(import.meta.filename);
+const { default: measuring } = await import("../dist/cli/bench/measure.js");
+const { loadModel } = await import("../dist/index.mjs");
+const { readPeers } = await import("./options.mjs");
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 const quantile = (values, q) => values.toSorted((a, b) => a - b)[Math.floor(q * (values.length - 1))];
@@ -92,18 +96,18 @@ const { values, positionals } = parseArgs({
     json: { type: "string" },
   },
 });
-const [path] = positionals;
-if (path === undefined) {
-  console.error(
-    "usage: node bench/serving.mjs MODEL [--peer NAME] [--rounds N] [--threads N] [--streams N,…] [--json FILE]",
-  );
-  process.exit(2);
-}
+const path = onlyModel(import.meta.filename, positionals);
+const rounds = count("rounds", values.rounds, 1000);
+const threads = count("threads", values.threads, 512);
+const streamCounts = values.streams.split(",").map((text) => count("streams", text, 1024));
+const peers = readPeers(values.peer);
+for (const peer of peers) await import(`./peers/${peer}.mjs`);
+if (values.json !== undefined) checkWritable(values.json);
 const model = await loadModel(path, { contextLength: 64 });
 const { vocabularySize } = model.info;
 await model.dispose();
-const settings = { threads: Number(values.threads), kvType: "f16" };
-const engines = ["inhouse", ...values.peer];
+const settings = { threads, kvType: "f16" };
+const engines = ["inhouse", ...peers];
 
 function run(job) {
   const text = JSON.stringify({ path, settings, vocabularySize, ...job });
@@ -115,22 +119,20 @@ function run(job) {
 }
 
 const cases = [
-  ...values.streams
-    .split(",")
-    .map((n) => ({
-      name: `${n} streams of 64 + 64 tokens`,
-      streams: Number(n),
-      shared: 0,
-      own: 64,
-      tokens: 64,
-    })),
+  ...streamCounts.map((streams) => ({
+    name: `${streams} streams of 64 + 64 tokens`,
+    streams,
+    shared: 0,
+    own: 64,
+    tokens: 64,
+  })),
   { name: "16 streams of 1000 shared + 64 + 32 tokens", streams: 16, shared: 1000, own: 64, tokens: 32 },
 ];
 const results = [];
 for (const { name, ...one } of cases) {
   const seconds = Object.fromEntries(engines.map((engine) => [engine, []]));
   const crossing = [];
-  for (let i = 0; i < Number(values.rounds); i++) {
+  for (let i = 0; i < rounds; i++) {
     for (const engine of engines) {
       const result = run({ kind: "burst", engine, ...one });
       seconds[engine].push(result.seconds);
@@ -144,7 +146,7 @@ for (const { name, ...one } of cases) {
     tokensPerSecond: round((one.streams * (one.own + one.tokens)) / ours, 1),
     eventLoopMicrosecondsPerToken: round(median(crossing), 1),
     peers: Object.fromEntries(
-      values.peer.map((peer) => [
+      peers.map((peer) => [
         peer,
         { seconds: round(median(seconds[peer])), ratio: round(median(seconds[peer]) / ours) },
       ]),
@@ -153,7 +155,7 @@ for (const { name, ...one } of cases) {
   results.push(result);
   console.log(JSON.stringify(result));
 }
-const paces = Array.from({ length: Number(values.rounds) }, () => run({ kind: "pace", long: 4096 }));
+const paces = Array.from({ length: rounds }, () => run({ kind: "pace", long: 4096 }));
 const steady = {
   name: "8 streams while a prompt of 4096 tokens arrives",
   gapBeforeMs: round(median(paces.map(({ before }) => before)), 1),
@@ -162,11 +164,11 @@ const steady = {
   promptShareOfItsRateAlone: round(median(paces.map(({ promptShare }) => promptShare))),
 };
 console.log(JSON.stringify(steady));
-if (values.json) {
+if (values.json !== undefined) {
   const document = {
     model: path.split("/").at(-1),
     settings,
-    rounds: Number(values.rounds),
+    rounds,
     cases: results,
     pace: steady,
   };

@@ -5,7 +5,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
-import { loadModel } from "../dist/index.mjs";
+import { count, onlyModel, start } from "./start.mjs";
+
+start(import.meta.filename);
+const { loadModel } = await import("../dist/index.mjs");
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -14,13 +17,9 @@ const { values, positionals } = parseArgs({
     concurrent: { type: "string", default: "32" },
   },
 });
-const [path] = positionals;
-const requests = Number(values.requests);
-const concurrent = Number(values.concurrent);
-if (path === undefined || !(requests > 0) || !(concurrent > 0)) {
-  console.error("usage: node bench/soak.mjs MODEL [--requests N] [--concurrent N]");
-  process.exit(2);
-}
+const path = onlyModel(import.meta.filename, positionals);
+const requests = count("requests", values.requests, 1e8);
+const concurrent = count("concurrent", values.concurrent, 1024);
 const distinct = 200;
 
 /** The same numbers in every run (a linear congruential generator, constants of Numerical Recipes). */

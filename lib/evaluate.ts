@@ -100,6 +100,7 @@ class Evaluation extends AsyncResource implements Receiver {
       const spec = {
         evaluate: true,
         evaluateRows: onRows !== undefined,
+        evaluateGreedy: false,
         logitsFrom: 0,
         ...nativeOrder(this.options),
       } as const;

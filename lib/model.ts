@@ -4,6 +4,7 @@ import { Adapters } from "./adapter.js";
 import { bindMethods } from "./bind.js";
 import { CallSite } from "./call-site.js";
 import { ChatTemplate } from "./chat/template.js";
+import { embed, type EmbedOptions, type TextOrTokens } from "./embed.js";
 import { InhouseError } from "./errors.js";
 import { evaluate, tokenIds } from "./evaluate.js";
 import { type Generation, makeGeneration } from "./generate.js";
@@ -24,6 +25,7 @@ import {
   resolveRequest,
 } from "./request.js";
 import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
+import { score, type Score, type ScoreOptions } from "./score.js";
 import { StateTransfers } from "./state.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
@@ -75,6 +77,25 @@ export interface Model extends AsyncDisposable {
    * `signal.reason`, or what `onRows` threw.
    */
   evaluate(this: void, tokens: ArrayLike<number>, options?: EvaluateOptions): Promise<EvaluateResult>;
+  /**
+   * A vector for each text, in order: the hidden states of its tokens, pooled. Any number of texts in one call counts as
+   * one request; they are computed together, beside generations.
+   *
+   * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _TOKEN_OUT_OF_RANGE, _CONTEXT_OVERFLOW, _QUEUE_FULL, _TIMEOUT, _NUMERIC,
+   * _DISPOSED or `signal.reason`.
+   */
+  embed(this: void, texts: string | readonly TextOrTokens[], options?: EmbedOptions): Promise<Float32Array[]>;
+  /**
+   * How likely each of the continuations is after the prompt, which is computed once.
+   *
+   * Rejects as `embed` does.
+   */
+  score(
+    this: void,
+    prompt: TextOrTokens,
+    continuations: readonly TextOrTokens[],
+    options?: ScoreOptions,
+  ): Promise<Score[]>;
   /**
    * Loads a LoRA adapter for use in requests to this model, while others run. `file` is a path or file URL of a GGUF
    * file, of a folder that PEFT saved, or of the safetensors file in one.
@@ -200,6 +221,8 @@ class LoadedModel implements Model {
       "chat",
       "complete",
       "evaluate",
+      "embed",
+      "score",
       "loadAdapter",
       "stats",
       "saveState",
@@ -238,6 +261,22 @@ class LoadedModel implements Model {
     const site = new CallSite(LoadedModel.prototype, "evaluate");
     this.#check("evaluate");
     return evaluate(this.#core, this.info, tokens, options, site);
+  }
+
+  async embed(texts: string | readonly TextOrTokens[], options: EmbedOptions = {}): Promise<Float32Array[]> {
+    const site = new CallSite(LoadedModel.prototype, "embed");
+    this.#check("embed");
+    return embed(this.#core, this.info, this.tokenizer, texts, options, site);
+  }
+
+  async score(
+    prompt: TextOrTokens,
+    continuations: readonly TextOrTokens[],
+    options: ScoreOptions = {},
+  ): Promise<Score[]> {
+    const site = new CallSite(LoadedModel.prototype, "score");
+    this.#check("score");
+    return score(this.#core, this.info, this.tokenizer, prompt, continuations, options, site);
   }
 
   get adapters(): readonly Adapter[] {
@@ -447,6 +486,8 @@ function infoOf({ header, described, engine, draft }: Loaded, hasChatTemplate: b
     trainedContextLength,
     vocabularySize,
     layers,
+    embeddingLength: described.embeddingLength,
+    pooling: described.pooling === "none" ? "mean" : described.pooling,
     hasChatTemplate,
     device: described.device,
     deviceDescription: described.deviceDescription,

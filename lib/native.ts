@@ -90,6 +90,8 @@ export interface NativeModel {
     trainedContextLength: number;
     vocabularySize: number;
     layers: number;
+    embeddingLength: number;
+    pooling: "none" | "mean" | "cls" | "last" | "rank";
     device: string;
     deviceDescription: string;
   };
@@ -200,6 +202,7 @@ export interface NativeOrder {
 export interface NativeEvaluation extends NativeOrder {
   evaluate: true;
   evaluateRows: boolean;
+  evaluateGreedy: boolean;
   /** The first token whose logits are wanted. */
   logitsFrom: number;
 }
@@ -223,6 +226,13 @@ export interface NativeGeneration extends NativeOrder {
   speculation: Speculation;
   /** -1: none. */
   topLogprobs: number;
+}
+
+export interface NativeEmbedding extends NativeOrder {
+  pooling: "mean" | "cls" | "last";
+  normalize: boolean;
+  /** 0: all. */
+  dimensions: number;
 }
 
 export type NativeSpec = NativeEvaluation | NativeGeneration;
@@ -291,6 +301,11 @@ export interface NativeEvent {
   first?: number;
   tokenLogprobs?: Float32Array;
   rowCount?: number;
+  /** One per log-probability, 1 for the highest, where asked for. */
+  greedy?: Uint8Array;
+  /** Embedding: texts that are done, and their vectors, one after the other. */
+  texts?: number[];
+  vectors?: Float32Array;
 }
 
 /** What was written to a file, or read from it. */
@@ -314,6 +329,8 @@ export interface NativeEngine {
     activationBytes: number;
   };
   submit(prompt: Int32Array, spec: NativeSpec & NativeAdapterUse): number;
+  /** The tokens of texts, one after the other, each before its entry of `ends`. */
+  embed(tokens: Int32Array, ends: Uint32Array, spec: NativeEmbedding & NativeAdapterUse): number;
   cancel(request: number): void;
   acknowledge(request: number): void;
   /** The logits to draw from, after an event with one row. */

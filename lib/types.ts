@@ -11,6 +11,9 @@ export type Device = "auto" | "cpu" | "reference";
 /** The number type of cached keys and values. */
 export type KvType = (typeof kvTypes)[number];
 
+/** How the hidden states of a text's tokens become one vector: their mean, the first token's, the last one's. */
+export type Pooling = "mean" | "cls" | "last";
+
 /** How far a load is, in bytes of the file. `loaded` never falls; the last call has `loaded === total`. */
 export interface LoadProgress {
   loaded: number;
@@ -91,6 +94,10 @@ export interface ModelInfo {
   readonly trainedContextLength: number;
   readonly vocabularySize: number;
   readonly layers: number;
+  /** Numbers of a vector that `embed` gives. */
+  readonly embeddingLength: number;
+  /** How `embed` pools by default: as the file says, else `"mean"`. A reranker's `"rank"` gives no vectors. */
+  readonly pooling: Pooling | "rank";
   /** Does the file carry a chat template (without one, `chat` throws ERR_INHOUSE_TEMPLATE_MISSING)? */
   readonly hasChatTemplate: boolean;
   /** `"cpu"` or `"reference"`. */

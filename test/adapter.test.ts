@@ -146,6 +146,31 @@ describe("what adapters do", () => {
     await whole.dispose();
   });
 
+  it("is part of vectors and scores", async () => {
+    const adapter = await model.loadAdapter(write(ggufAdapter(pairs, 4)));
+    const whole = await loadModel(writeGguf(path(), merged(pairs, 1)), { device });
+    const texts = [[3, 4, 5, 6, 7], [8]];
+    for (const pooling of ["mean", "last"] as const) {
+      const [own, expected, without] = [
+        await model.embed(texts, { adapter, pooling }),
+        await whole.embed(texts, { pooling }),
+        await model.embed(texts, { pooling }),
+      ];
+      for (const i of [0, 1]) {
+        expect(error([...own[i]], [...expected[i]])).toBeLessThan(1e-4);
+        expect(error([...without[i]], [...expected[i]])).toBeGreaterThan(1e-3);
+      }
+    }
+    const scores = await model.score([3, 4, 5], [[6, 7]], { adapter });
+    const [expected] = await whole.score([3, 4, 5], [[6, 7]]);
+    expect(error([...scores[0].logprobs], [...expected.logprobs])).toBeLessThan(1e-4);
+    const held = model.embed(texts, { adapter });
+    adapter.dispose();
+    expect(await held).toHaveLength(2);
+    await expect(model.embed(texts, { adapter })).rejects.toMatchObject({ code: "ERR_INHOUSE_DISPOSED" });
+    await whole.dispose();
+  });
+
   it("leaves requests with others, or with none, as they are", async () => {
     const one = await model.loadAdapter(write(ggufAdapter(pairs, 8)), { name: "one" });
     const two = await model.loadAdapter(write(ggufAdapter(tinyPairs(99, 7), 8)), { name: "two" });

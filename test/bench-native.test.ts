@@ -1,7 +1,9 @@
 // The executables of bench/native that measure: what they print, and what they refuse.
 import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 
 import { kernelTable } from "../bench/tables.mjs";
 import { modelPath, smollm2 } from "./support/models.ts";
@@ -74,5 +76,50 @@ describe("inhouse_profile", () => {
   ])("refuses %j", (args, words) => {
     const { status, stdout, stderr } = start("inhouse_profile", ...args);
     expect([status, stdout, stderr]).toEqual([2, "", expect.stringContaining(words)]);
+  });
+});
+
+describe("inhouse_evaluate", () => {
+  const model = modelPath(smollm2);
+  const folder = mkdtempSync(join(tmpdir(), "inhouse-evaluate-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const program = join(import.meta.dirname, "../build/bench/native/inhouse_evaluate");
+  const evaluate = (ids: string, ...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(program, args, { input: ids, encoding: "utf8" });
+    return [status, stdout, stderr];
+  };
+
+  test("log-probabilities", () => {
+    const out = join(folder, "out");
+    const told = evaluate("1 2 3\n", model, "--threads", "1", "--logprobs", out);
+    const lines = [/^2 tokens, mean negative/, / MB of weights\n/].map((words): unknown =>
+      expect.stringMatching(words),
+    );
+    expect(told).toEqual([0, ...lines]);
+    expect(statSync(out).size).toBe(3 * 49152 * 4);
+  });
+
+  test.each([
+    ["1", [], "usage: inhouse_evaluate MODEL"],
+    ["1 x", [model], 'token ids: expected a whole number from 0 to 2147483647, got "x"'],
+    ["1.5", [model], 'got "1.5"'],
+    ["", [model], "token ids: expected some"],
+    ["1", [model, "--foo"], "no such option: --foo"],
+    ["1", [model, "--device", "gpu"], "--device: expected cpu or reference"],
+    ["1", [model, "--greedy", "0"], "--greedy: expected a whole number from 1"],
+    ["1", [model, "--threads"], "--threads: expected a value"],
+    ["1", [model, model], "one model is run"],
+  ])("refuses %j %j", (ids, args, words) => {
+    expect(evaluate(ids, ...args)).toEqual([2, "", expect.stringContaining(words)]);
+  });
+
+  test("a file that cannot be written", () => {
+    const out = join(folder, "nowhere/out");
+    expect(evaluate("1", model, "--logprobs", out)).toEqual([1, "", expect.stringMatching(/^--logprobs: /)]);
+  });
+
+  test.skipIf(!existsSync("/dev/full"))("a full disk", () => {
+    const told = evaluate("1 2", model, "--threads", "1", "--logprobs", "/dev/full");
+    expect(told).toEqual([1, "", expect.stringContaining("/dev/full cannot be written")]);
   });
 });

@@ -72,7 +72,7 @@ describe("help and usage", () => {
   test("help of the program and of each command", async () => {
     const help = await inhouse("--help");
     expect([help.code, help.stderr]).toEqual([0, ""]);
-    for (const name of ["run", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+    for (const name of ["run", "embed", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
       expect(help.stdout).toContain(`  ${name} `);
       const own = await inhouse(...name.split(" "), "--help");
       expect([own.code, own.stdout]).toEqual([0, expect.stringContaining(`Usage: inhouse ${name} `)]);
@@ -101,7 +101,7 @@ describe("help and usage", () => {
   test("docs/cli.md has every flag, and says of it what help says", async () => {
     const plain = (text: string) => text.replaceAll("\\", "").replace(/\s+/g, " ");
     const docs = plain(readFileSync(join(root, "docs/cli.md"), "utf8"));
-    for (const name of ["run", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+    for (const name of ["run", "embed", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
       const { stdout } = await inhouse(...name.split(" "), "--help");
       const rows = stdout.matchAll(
         /^ {2}((?:-\w, )?--[\w-]+(?: [A-Z]\S*)?)(?: …)?\s+(\S.*(?:\n {4,}.*)*)\.$/gm,
@@ -144,6 +144,10 @@ describe("help and usage", () => {
       ["eval", "perplexity", model, "--file", "a", "--context", "2"],
       "from 3",
     ],
+    ["nothing to embed", ["embed"], "too few operands: expected inhouse embed MODEL"],
+    ["texts twice", ["embed", model, "x", "--file", "y"], "not both"],
+    ["an unknown pooling", ["embed", model, "x", "--pooling", "max"], "--pooling: expected mean, cls, last"],
+    ["more dimensions than there are", ["embed", model, "x", "--dimensions", "577"], "--dimensions"],
     ["half a command", ["eval"], "expected inhouse eval perplexity MODEL"],
     ["help of no command", ["help", "rum"], "did you mean run?"],
     ["a flag as a value", ["run", model, "x", "--threads", "--raw"], "--threads: expected a value"],
@@ -173,6 +177,9 @@ describe("help and usage", () => {
     expect([known.code, known.stderr]).toEqual([1, expect.stringContaining("inhouse pull smollm2:135m")]);
     const other = await inhouse("inspect", join(root, "package.json"));
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining("ERR_INHOUSE_GGUF_MAGIC")]);
+    const unknown = await inhouse("bench", model, "--override", "general.architecture=foo");
+    expect([unknown.code, unknown.stdout]).toEqual([1, ""]);
+    expect(unknown.stderr).toMatch(/^inhouse: .*"foo".*\(ERR_INHOUSE_UNSUPPORTED_ARCHITECTURE\)\n$/);
     expect((await inhouse("pull", "no-such-model")).code).toBe(1);
   });
 
@@ -272,6 +279,27 @@ describe("run", () => {
     });
     expect(result.promptTokens).toHaveLength(37);
     expect(result.tokens).toEqual([504, 3575, 282, 4649, 314, 7042, 30]);
+  });
+
+  test("embed prints a vector for each text, from operands, a file or stdin", async () => {
+    const flags = [...onDevice, "--dimensions", "3", "--pooling", "last"];
+    const { code, stdout, stderr } = await inhouse("embed", model, "one text", "another", ...flags);
+    expect([code, stderr]).toEqual([0, ""]);
+    const vectors = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as number[]);
+    expect(vectors.map((vector) => vector.length)).toEqual([3, 3]);
+    expect(Math.hypot(...vectors[0])).toBeCloseTo(1, 5);
+    const path = join(folder, "texts.txt");
+    writeFileSync(path, "one text\r\nanother\n");
+    const document = JSON.parse(
+      (await inhouse("embed", model, "--file", path, "--json", ...flags)).stdout,
+    ) as object;
+    expect(document).toMatchObject({ pooling: "last", dimensions: 3, vectors });
+    expect((await feed("one text\nanother", "embed", model, ...flags)).stdout).toBe(stdout);
+    const empty = await feed("one text\n\nanother", "embed", model, ...flags);
+    expect([empty.code, empty.stderr]).toEqual([2, expect.stringContaining("text 1 has no tokens")]);
   });
 
   test("--max-tokens 0 computes the prompt alone, as in the library", async () => {

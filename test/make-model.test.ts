@@ -1,6 +1,6 @@
 // Models that bench/native/make_model.cpp writes load and run, whatever their shape and types.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -56,10 +56,41 @@ describe("make_model", () => {
     [[...smollm2, "--type", "q8_0", "--experts", "8"], 2, "--experts: a llama model has none"],
     [[...smollm2, "--type", "q8_0", "--depth", "3"], 2, "no such option: --depth"],
     [[...smollm2, "--type", "q8_0", "other.gguf"], 2, "one file is written"],
-    [["--shape", "smollm2-135m", "--type", "q4_k"], 1, "no whole number of blocks"],
+    [[...smollm2, "--type", "q8_0", "--head-dim", "0"], 2, "--head-dim: expected a whole number from 2"],
+    [
+      [...smollm2, "--type", "q8_0", "--vocabulary", "0"],
+      2,
+      "--vocabulary: expected a whole number from 257",
+    ],
+    [[...smollm2, "--type", "q4_k"], 2, "--width: Q4_K needs a multiple of 256, not 576"],
+    [[...smollm2, "--type", "q8_0", "--embedding-type", "iq4_xs"], 2, "or with --embedding-type a type of"],
+    [[...smollm2, "--type", "q4_0", "--ffn-width", "16"], 2, "--ffn-width: Q4_0 needs a multiple of 32"],
+    [[...smollm2, "--type", "tq1_0", "--width", "512"], 2, "--heads times --head-dim: TQ1_0 needs"],
   ])("refuses %j", (args, code, words) => {
     const { status, stderr } = make(...args, join(folder, "none.gguf"));
     expect([status, stderr]).toEqual([code, expect.stringContaining(words)]);
+  });
+
+  const tiny = [...smollm2, "--type", "q8_0", ...small];
+  test("a file that cannot be written", () => {
+    const nowhere = make(...tiny, join(folder, "nowhere/model.gguf"));
+    expect([nowhere.status, nowhere.stderr]).toEqual([1, expect.stringContaining("cannot be written")]);
+    for (const path of [folder, ...(process.platform === "win32" ? [] : ["/dev/null"])]) {
+      const { status, stderr } = make(...tiny, path);
+      expect([status, stderr]).toEqual([1, expect.stringContaining("is in the way")]);
+    }
+  });
+
+  test.skipIf(process.platform === "win32")("a full disk leaves what was there", () => {
+    const path = join(folder, "full.gguf");
+    writeFileSync(path, "old");
+    const limited = `trap '' XFSZ; ulimit -f 64; exec "$0" "$@"`;
+    const { status, stderr } = spawnSync("bash", ["-c", limited, program, ...tiny, path], {
+      encoding: "utf8",
+    });
+    expect([status, stderr]).toEqual([1, expect.stringContaining("File too large")]);
+    expect(readFileSync(path, "utf8")).toBe("old");
+    expect(readdirSync(folder)).not.toContain("full.gguf.partial");
   });
 
   test("needs a file to write", () => {

@@ -1,22 +1,29 @@
 // Runs a model without Node: evaluates token ids, or continues them greedily.
 //
-//   inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--kv f32|f16|q8_0|q4_0]
-//                    [--kv-v TYPE] [--logprobs OUT] [--greedy N] < IDS
+//   inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--batch N]
+//                    [--kv f32|f16|q8_0|q4_0] [--kv-v TYPE] [--logprobs OUT | --greedy N] < IDS
 //
 // IDS are decimal token ids on standard input. Prints the mean negative log-likelihood in nats, or with
-// --greedy the ids drawn. OUT receives float32 log-probabilities [tokens, vocabulary].
+// --greedy the ids drawn. OUT receives float32 log-probabilities [tokens, vocabulary]. --batch: tokens of a
+// step. --kv: type of the cache, --kv-v: of its values alone.
+#include <cerrno>
 #include <condition_variable>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iostream>
-#include <iterator>
+#include <limits>
 #include <mutex>
+#include <stdexcept>
+#include <utility>
 
+#include "bench/native/arguments.h"
 #include "native/engine/engine.h"
 
 using namespace inhouse;
+using bench::Arguments;
+using bench::number;
+using bench::UsageError;
 
 namespace {
 
@@ -40,52 +47,116 @@ class Collector final : public EventSink {
   std::vector<Event> events_;
 };
 
-KvType kv_type(std::string_view name) {
-  return name == "f32"    ? KvType::f32
-         : name == "q8_0" ? KvType::q8_0
-         : name == "q4_0" ? KvType::q4_0
-                          : KvType::f16;
+struct Settings {
+  ModelOptions model;
+  EngineOptions engine;
+  std::string logprobs;  // the file; empty: none
+  int32_t greedy = 0;    // tokens to draw
+};
+
+Device device_named(std::string_view name) {
+  if (name == "cpu") return Device::cpu;
+  if (name == "reference") return Device::reference;
+  throw UsageError("--device: expected cpu or reference, got \"" + std::string(name) + "\"");
 }
 
-int run(int argc, char** argv) {
-  ModelOptions options;
-  std::string out_path;
-  int32_t greedy = 0;
-  EngineOptions engine_options;
-  for (int i = 1; i < argc; ++i) {
-    const auto is = [&](const char* name) { return std::strcmp(argv[i], name) == 0 && i + 1 < argc; };
-    if (is("--device")) {
-      options.device = std::strcmp(argv[++i], "reference") == 0 ? Device::reference : Device::cpu;
-    } else if (is("--threads")) {
-      options.cpu.threads = std::atoi(argv[++i]);
-    } else if (is("--isa")) {
-      options.cpu.instruction_set = argv[++i];
-    } else if (is("--logprobs")) {
-      out_path = argv[++i];
-    } else if (is("--greedy")) {
-      greedy = std::atoi(argv[++i]);
-    } else if (is("--kv")) {
-      engine_options.kv_type_k = engine_options.kv_type_v = kv_type(argv[++i]);
-    } else if (is("--kv-v")) {
-      engine_options.kv_type_v = kv_type(argv[++i]);
-    } else if (is("--batch")) {
-      engine_options.max_batch_tokens = std::atoi(argv[++i]);
-    } else {
-      options.path = argv[i];
-    }
+KvType kv_type(std::string_view name) {
+  if (name == "f32") return KvType::f32;
+  if (name == "f16") return KvType::f16;
+  if (name == "q8_0") return KvType::q8_0;
+  if (name == "q4_0") return KvType::q4_0;
+  throw UsageError("--kv: expected f32, f16, q8_0 or q4_0, got \"" + std::string(name) + "\"");
+}
+
+Settings settings_of(Arguments arguments) {
+  Settings s;
+  while (const char* argument = arguments.next()) {
+    const std::string option = argument;
+    const auto positive = [&](int32_t max) { return number(option, arguments.value(option), 1, max); };
+    if (option == "--device")
+      s.model.device = device_named(arguments.value(option));
+    else if (option == "--threads")
+      s.model.cpu.threads = positive(512);
+    else if (option == "--isa")
+      s.model.cpu.instruction_set = arguments.value(option);
+    else if (option == "--logprobs")
+      s.logprobs = arguments.value(option);
+    else if (option == "--greedy")
+      s.greedy = positive(1 << 20);
+    else if (option == "--kv")
+      s.engine.kv_type_k = s.engine.kv_type_v = kv_type(arguments.value(option));
+    else if (option == "--kv-v")
+      s.engine.kv_type_v = kv_type(arguments.value(option));
+    else if (option == "--batch")
+      s.engine.max_batch_tokens = positive(1 << 20);
+    else if (option.starts_with("-"))
+      throw UsageError("no such option: " + option);
+    else if (s.model.path.empty())
+      s.model.path = option;
+    else
+      throw UsageError("one model is run, not " + s.model.path + " and " + option);
   }
-  std::shared_ptr<Model> model = Model::load(options, {});
-  std::fprintf(stderr, "%s, %llu MiB of weights\n", model->backend().description().c_str(),
-               static_cast<unsigned long long>(model->weight_bytes() >> 20));
-  Collector collector;
-  const std::unique_ptr<Engine> engine = Engine::create(model, {}, engine_options, collector);
+  if (s.model.path.empty())
+    throw UsageError(
+        "usage: inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--batch N] "
+        "[--kv TYPE] [--kv-v TYPE] [--logprobs OUT | --greedy N] < IDS");
+  if (s.greedy > 0 && !s.logprobs.empty())
+    throw UsageError("--logprobs: of the ids given alone, not with --greedy");
+  return s;
+}
+
+std::vector<int32_t> read_ids(std::istream& in) {
+  std::vector<int32_t> ids;
+  for (std::string word; in >> word;)
+    ids.push_back(number("token ids", word, 0, std::numeric_limits<int32_t>::max()));
+  if (ids.empty()) throw UsageError("token ids: expected some on standard input");
+  return ids;
+}
+
+// Log-probabilities as they come; without a path, nothing is written.
+class Output {
+ public:
+  explicit Output(const std::string& path) : path_(path) {
+    if (path.empty()) return;
+    errno = 0;
+    file_.open(path, std::ios::binary);
+    check();
+  }
+  void write(const std::vector<float>& rows) {
+    if (path_.empty()) return;
+    file_.write(reinterpret_cast<const char*>(rows.data()), std::streamsize(rows.size() * sizeof(float)));
+    check();
+  }
+  void close() {
+    if (path_.empty()) return;
+    file_.close();
+    check();
+  }
+
+ private:
+  void check() const {
+    if (file_) return;
+    const std::string reason = errno ? std::string(": ") + std::strerror(errno) : "";
+    throw std::runtime_error("--logprobs: " + path_ + " cannot be written" + reason);
+  }
+  std::string path_;
+  std::ofstream file_;
+};
+
+int run(int argc, char** argv) {
+  Settings settings = settings_of(Arguments(argc, argv));
   RequestSpec spec;
-  spec.prompt.assign(std::istream_iterator<int32_t>(std::cin), {});
-  spec.evaluate = greedy == 0;
-  spec.evaluate_rows = !out_path.empty();
-  spec.max_tokens = greedy;
+  spec.prompt = read_ids(std::cin);
+  Output out(settings.logprobs);
+  std::shared_ptr<Model> model = Model::load(settings.model, {});
+  std::fprintf(stderr, "%s, %.0f MB of weights\n", model->backend().description().c_str(),
+               double(model->weight_bytes()) / 1e6);
+  Collector collector;
+  const std::unique_ptr<Engine> engine = Engine::create(model, {}, settings.engine, collector);
+  spec.evaluate = settings.greedy == 0;
+  spec.evaluate_rows = !settings.logprobs.empty();
+  spec.max_tokens = settings.greedy;
   spec.sampling.temperature = 0;
-  std::ofstream out(out_path, std::ios::binary);
   const uint64_t id = engine->submit(std::move(spec));
   double sum = 0;
   int64_t count = 0;
@@ -94,8 +165,7 @@ int run(int argc, char** argv) {
       if (event.error) throw *event.error;
       for (float logprob : event.token_logprobs) sum -= double(logprob), ++count;
       for (int32_t token : event.tokens) std::printf("%d ", token);
-      out.write(reinterpret_cast<const char*>(event.rows.data()),
-                std::streamsize(event.rows.size() * sizeof(float)));
+      out.write(event.rows);
       done = event.finish != FinishReason::none;
       engine->acknowledge(id);
       if (done) {
@@ -107,6 +177,7 @@ int run(int argc, char** argv) {
       }
     }
   }
+  out.close();
   if (count)
     std::printf("%lld tokens, mean negative log-likelihood %.6f nats", static_cast<long long>(count),
                 sum / double(count));
@@ -119,6 +190,11 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
+  } catch (const UsageError& error) {
+    return bench::refuse(error);
+  } catch (const std::runtime_error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
   } catch (...) {
     const Error error = describe_current_exception();
     std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());

@@ -5,9 +5,11 @@
 //
 // TYPE is a GGUF type (q4_k, f16, …), the embedding's by default that of the matrices. NUMBER is one of the
 // shape's: layers (few stand for many where memory ends), width, ffn-width, heads, kv-heads, head-dim,
-// vocabulary, context, and where the shape has them experts, experts-used, window.
+// vocabulary, context, and where the shape has them experts, experts-used, window. OUT.gguf appears when it
+// is whole.
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -90,6 +92,25 @@ void check(const RandomModel& model) {
   if (model.experts_used > model.experts) throw UsageError("--experts-used must be at most --experts");
 }
 
+// Rows of matrices are whole blocks. `mended`: the options that change `columns`, and `of`, the one that
+// names the type.
+void check_blocks(const inhouse::kernels::QuantType& type, uint64_t columns, const std::string& mended,
+                  const std::string& of) {
+  const uint64_t block = uint64_t(type.block_elements);
+  if (columns % block == 0) return;
+  throw UsageError(mended + ": " + type.name + " needs a multiple of " + std::to_string(block) + ", not " +
+                   std::to_string(columns) + "; give another " + mended.substr(0, mended.find(' ')) +
+                   ", or with " + of + " a type of smaller blocks, such as Q8_0 or F16");
+}
+
+void check_blocks(const RandomModel& model, const inhouse::kernels::QuantType& type,
+                  const inhouse::kernels::QuantType& embedding_type) {
+  check_blocks(type, model.width, "--width", "--type");
+  check_blocks(type, model.ffn_width, "--ffn-width", "--type");
+  check_blocks(type, uint64_t(model.heads) * model.head_dim, "--heads times --head-dim", "--type");
+  check_blocks(embedding_type, model.width, "--width", "--embedding-type");
+}
+
 void make(Arguments arguments) {
   constexpr const char* usage =
       "usage: inhouse_make_model --shape NAME --type TYPE [--embedding-type TYPE] [--NUMBER N …] OUT.gguf";
@@ -114,9 +135,11 @@ void make(Arguments arguments) {
   }
   if (!type) throw UsageError(std::string("--type is missing; ") + usage);
   if (path.empty()) throw UsageError(std::string("the file to write is missing; ") + usage);
+  if (!embedding_type) embedding_type = type;
   check(model);
+  check_blocks(model, *type, *embedding_type);
   model.matrix_type = type->id;
-  model.embedding_type = (embedding_type ? embedding_type : type)->id;
+  model.embedding_type = embedding_type->id;
   inhouse::test::write_random_model(model, path);
 }
 
@@ -128,6 +151,9 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const UsageError& error) {
     return refuse(error);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "a tensor of this shape does not fit in memory\n");
+    return 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -29,6 +29,23 @@ export function contexts(modelPath, { threads, kvType = "f16", flashAttention })
   };
 }
 
+/** Embeds texts one after the other, as the package's guide does. */
+export async function embedder(modelPath, threads) {
+  const llama = await getLlama({
+    gpu: false,
+    build: "never",
+    maxThreads: threads,
+    logLevel: LlamaLogLevel.error,
+  });
+  const model = await llama.loadModel({ modelPath });
+  const context = await model.createEmbeddingContext({ contextSize: 512, batchSize: 512, threads });
+  return async (texts) => {
+    const vectors = [];
+    for (const text of texts) vectors.push((await context.getEmbeddingFor(text)).vector);
+    return vectors;
+  };
+}
+
 export function opener(path, settings) {
   const open = contexts(path, settings);
   return async ({ streams, contextLength }) => {

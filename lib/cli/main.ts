@@ -5,6 +5,7 @@ import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
 import { benchCommand } from "./commands/bench.js";
 import { perplexityCommand } from "./commands/perplexity.js";
+import { embedCommand } from "./commands/embed.js";
 import { inspectCommand } from "./commands/inspect.js";
 import { runCommand } from "./commands/run.js";
 import { listCommand, pullCommand, removeCommand } from "./commands/store.js";
@@ -17,6 +18,7 @@ import { version } from "./version.js";
 
 const commands: readonly Command[] = [
   runCommand,
+  embedCommand,
   inspectCommand,
   pullCommand,
   listCommand,

@@ -14,7 +14,7 @@ import type { GenerateOptions } from "../request.js";
 import { type Flag, type Flags, integerFlag, parseInteger, type Values } from "./flags.js";
 import { UsageError } from "./usage.js";
 
-function choice(name: string, value: string, values: readonly string[], help: string): Flag {
+export function choice(name: string, value: string, values: readonly string[], help: string): Flag {
   const parse = (texts: string[]) => {
     const text = texts.at(-1)!;
     if (values.includes(text)) return text;
@@ -69,7 +69,10 @@ export const loadFlags = {
     value: "NAME",
     help: "Force the CPU kernels of one instruction set.",
   },
-  noRepack: { name: "no-repack", help: "Compute from the mapped file; do not rearrange weights for speed." },
+  noRepack: {
+    name: "no-repack",
+    help: "Compute from the mapped file; do not rearrange weights: 10 to 20 times slower to decode.",
+  },
   lockMemory: { name: "lock-memory", help: "Keep weights from being swapped out." },
   maxBatchTokens: fromRule("max-batch-tokens", "maxBatchTokens", "Tokens of one step (default: 512)."),
   draft: {
@@ -143,7 +146,7 @@ export const requestFlags = {
 const flagNames = new Map<string, string>([
   ...Object.entries({ ...loadFlags, ...requestFlags }).map(([name, flag]) => [name, flag.name] as const),
   ...samplingNames.map((name) => [name, samplingFlag(name)] as const),
-  ["template", "template"],
+  ...["template", "pooling", "dimensions"].map((name) => [name, name] as const),
 ]);
 
 /** What the library says of its options, said of flags. Names within paths and in quotes stay. */
@@ -152,6 +155,7 @@ export function inFlags(text: string): string {
   return text
     .replace(/^\w+: option '(\w+)'/, (option, name: string) => flag(name) || option)
     .replace("or repack: false to", "or --no-repack to")
+    .replace("set truncate: true", "give --truncate")
     .replace(/(?<![^\s(])[a-z]+[A-Z]\w*(?=[.,:;^)]*(\s|$)|\^)/g, (name) => flag(name) || name);
 }
 

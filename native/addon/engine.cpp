@@ -104,12 +104,9 @@ SpeculationMode speculation_mode(const std::string& name) {
   throw Error(Code::invalid_argument, "speculation must be \"auto\", \"off\", \"lookup\" or \"draft\"");
 }
 
-RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
-  RequestSpec spec;
-  spec.prompt = int32_elements(info[0], "prompt");
-  const Napi::Object object = object_argument(info, 1);
-  spec.evaluate = bool_field(object, "evaluate");
-  spec.evaluate_rows = bool_field(object, "evaluateRows");
+// What requests of every kind have.
+template <class Spec>
+void read_serving(Napi::Object object, Spec& spec) {
   if (const Napi::Value adapter = object.Get("adapter"); !adapter.IsNull()) {
     spec.adapter = AdapterObject::of(adapter);
     spec.adapter_scale = float(number_field(object, "adapterScale"));
@@ -119,8 +116,20 @@ RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   spec.timeout_ms = number_field(object, "timeoutMs");
   spec.cache_scope = string_field(object, "cacheScope");
   spec.share_prefix = bool_field(object, "sharePrefix");
+}
+
+RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
+  RequestSpec spec;
+  spec.prompt = int32_elements(info[0], "prompt");
+  const Napi::Object object = object_argument(info, 1);
+  spec.evaluate = bool_field(object, "evaluate");
+  spec.evaluate_rows = bool_field(object, "evaluateRows");
+  read_serving(object, spec);
   spec.logits_from = int32_t(integer_field(object, "logitsFrom", 0, INT_MAX));
-  if (spec.evaluate) return spec;
+  if (spec.evaluate) {
+    spec.evaluate_greedy = bool_field(object, "evaluateGreedy");
+    return spec;
+  }
   spec.sampling = read_sampling(object.Get("sampling").As<Napi::Object>(), session);
   spec.max_tokens = int32_t(integer_field(object, "maxTokens", -1, INT_MAX));
   spec.stop = strings_field(object, "stop");
@@ -135,13 +144,26 @@ RequestSpec read_spec(const Napi::CallbackInfo& info, Session& session) {
   return spec;
 }
 
+EmbedSpec read_embed_spec(const Napi::CallbackInfo& info) {
+  EmbedSpec spec;
+  spec.tokens = int32_elements(info[0], "tokens");
+  spec.ends = uint32_elements(info[1], "ends");
+  const Napi::Object object = object_argument(info, 2);
+  const std::string pooling = string_field(object, "pooling");
+  spec.pooling = pooling == "cls" ? Pooling::cls : pooling == "last" ? Pooling::last : Pooling::mean;
+  spec.dimensions = int32_t(integer_field(object, "dimensions", 0, INT_MAX));
+  spec.normalize = bool_field(object, "normalize");
+  read_serving(object, spec);
+  return spec;
+}
+
 }  // namespace
 
 Napi::Function EngineObject::define(Napi::Env env) {
   return DefineClass(
       env, "NativeEngine",
       {InstanceMethod<&EngineObject::describe>("describe"), InstanceMethod<&EngineObject::submit>("submit"),
-       InstanceMethod<&EngineObject::cancel>("cancel"),
+       InstanceMethod<&EngineObject::embed>("embed"), InstanceMethod<&EngineObject::cancel>("cancel"),
        InstanceMethod<&EngineObject::acknowledge>("acknowledge"),
        InstanceMethod<&EngineObject::provide>("provide"), InstanceMethod<&EngineObject::pause>("pause"),
        InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
@@ -195,6 +217,15 @@ Napi::Value EngineObject::submit(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto engine = session().engine();
     const uint64_t request = engine->submit(read_spec(info, session()));
+    session().opened(info.Env(), request);
+    return Napi::Number::New(info.Env(), double(request));
+  });
+}
+
+Napi::Value EngineObject::embed(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto engine = session().engine();
+    const uint64_t request = engine->embed(read_embed_spec(info));
     session().opened(info.Env(), request);
     return Napi::Number::New(info.Env(), double(request));
   });

@@ -22,6 +22,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value describe(const Napi::CallbackInfo& info);
   // submit(prompt: Int32Array, spec) → request number
   Napi::Value submit(const Napi::CallbackInfo& info);
+  // embed(tokens: Int32Array, ends: Uint32Array, spec) → request number
+  Napi::Value embed(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);       // cancel(request)
   Napi::Value acknowledge(const Napi::CallbackInfo& info);  // acknowledge(request): drops its rows too
   Napi::Value provide(const Napi::CallbackInfo& info);

@@ -36,6 +36,22 @@ ModelOptions read_model_options(std::shared_ptr<const GgufFile> file, Napi::Obje
   return options;
 }
 
+const char* pooling_name(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::none:
+      return "none";
+    case Pooling::mean:
+      return "mean";
+    case Pooling::cls:
+      return "cls";
+    case Pooling::last:
+      return "last";
+    case Pooling::rank:
+      return "rank";
+  }
+  return "none";
+}
+
 // Empty: the device's own choice.
 std::optional<KvType> kv_type(const std::string& name) {
   if (name.empty()) return std::nullopt;
@@ -131,6 +147,8 @@ Napi::Value ModelObject::describe(const Napi::CallbackInfo& info) {
     object.Set("trainedContextLength", Napi::Number::New(env, hyper.trained_context));
     object.Set("vocabularySize", Napi::Number::New(env, hyper.vocabulary));
     object.Set("layers", Napi::Number::New(env, hyper.layers));
+    object.Set("embeddingLength", Napi::Number::New(env, hyper.width));
+    object.Set("pooling", Napi::String::New(env, pooling_name(hyper.pooling)));
     object.Set("device", Napi::String::New(env, model()->backend().name()));
     object.Set("deviceDescription", Napi::String::New(env, model()->backend().description()));
     return object;

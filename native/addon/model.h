@@ -21,8 +21,8 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   static Napi::Value load(const Napi::CallbackInfo& info);
 
  private:
-  // {architecture, parameters, weightBytes, trainedContextLength, vocabularySize, layers, device,
-  // deviceDescription}
+  // {architecture, parameters, weightBytes, trainedContextLength, vocabularySize, layers, embeddingLength,
+  // pooling, device, deviceDescription}
   Napi::Value describe(const Napi::CallbackInfo& info);
   // createEngine(vocabulary, options, onEvents(events), onReady(error, engine), draft or undefined)
   Napi::Value create_engine(const Napi::CallbackInfo& info);

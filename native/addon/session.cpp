@@ -22,6 +22,8 @@ void merge(Event& into, Event&& later) {
   into.tokens.insert(into.tokens.end(), later.tokens.begin(), later.tokens.end());
   into.text += later.text;
   std::move(later.logprobs.begin(), later.logprobs.end(), std::back_inserter(into.logprobs));
+  into.texts.insert(into.texts.end(), later.texts.begin(), later.texts.end());
+  into.vectors.insert(into.vectors.end(), later.vectors.begin(), later.vectors.end());
   into.finish = later.finish;
   into.stop = std::move(later.stop);
   into.usage = later.usage;
@@ -184,6 +186,12 @@ Napi::Value Session::event_value(Napi::Env env, Event& event) {
     object.Set("rowCount",
                Napi::Number::New(env, double(event.rows.size() / size_t(std::max(vocabulary_, 1)))));
     if (!event.rows.empty()) rows_[event.request] = std::move(event.rows);
+    if (!event.greedy.empty())
+      object.Set("greedy", uint8_array(env, event.greedy.data(), event.greedy.size()));
+  }
+  if (!event.texts.empty()) {
+    object.Set("texts", numbers(env, event.texts));
+    object.Set("vectors", float32_array(env, event.vectors.data(), event.vectors.size()));
   }
   if (!event.tokens.empty()) object.Set("tokens", numbers(env, event.tokens));
   if (!event.text.empty()) object.Set("text", uint8_array(env, event.text.data(), event.text.size()));

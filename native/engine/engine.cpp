@@ -10,6 +10,7 @@
 
 #include "kernels/reference.h"
 #include "native/core/thread_pool.h"
+#include "native/engine/embedding.h"
 #include "native/engine/mask_thread.h"
 #include "native/engine/scheduler.h"
 #include "native/model/forward.h"
@@ -127,6 +128,15 @@ EngineOptions resolve(EngineOptions options, const Model& model) {
   return options;
 }
 
+// Whether a greedy draw gives the token: of equal logits the lowest id counts.
+bool is_highest(std::span<const float> logits, int32_t token) {
+  const float own = logits[size_t(token)];
+  int64_t higher = 0;
+  for (size_t i = 0; i < size_t(token); ++i) higher += logits[i] >= own;
+  for (size_t i = size_t(token) + 1; i < logits.size(); ++i) higher += logits[i] > own;
+  return higher == 0;
+}
+
 class EngineThread final : public Engine {
  public:
   EngineThread(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options,
@@ -137,7 +147,9 @@ class EngineThread final : public Engine {
         sink_(sink),
         cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, sizes_of(options_)),
         forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
-        scheduler_(cache_, options_, sizes_of(options_), vocabulary_.size()) {
+        scheduler_(cache_, options_, sizes_of(options_), vocabulary_.size()),
+        embeddings_(scheduler_, model_->hyper().vocabulary, model_->hyper().width,
+                    options_.max_batch_tokens) {
     note_state();
     thread_ = std::thread([this] { loop(); });
   }
@@ -156,20 +168,28 @@ class EngineThread final : public Engine {
     auto sequence = std::make_unique<Sequence>(std::move(spec), model_->hyper().vocabulary);
     sequence->max_tokens = max_tokens;
     const std::lock_guard lock(mutex_);
-    if (queued_ >= options_.max_queue + options_.max_concurrent) {
-      ++stats_.refused;
-      throw Error(Code::queue_full, std::to_string(queued_) +
-                                        " requests run or wait already; raise maxQueue, or " +
-                                        "try again when some have ended");
-    }
+    check_queue();
     const uint64_t id = next_id_++;
     sequence->id = id;
     sequence->scope = scope_of(sequence->spec, id);
     inbox_.push_back(std::move(sequence));
-    ++queued_;
-    ++stats_.requests;
-    wake_.notify_one();
-    return id;
+    return arrived(id);
+  }
+
+  uint64_t embed(EmbedSpec spec) override {
+    check(spec);
+    // Hidden states of all tokens are wanted: no prefix can come from the cache, nor need it stay there.
+    if (spec.pooling != Pooling::last) spec.share_prefix = false;
+    std::list<EmbedCall> call(1);
+    call.front().spec = std::move(spec);
+    call.front().submitted = Clock::now();
+    const std::lock_guard lock(mutex_);
+    check_queue();
+    const uint64_t id = next_id_++;
+    call.front().id = id;
+    call.front().scope = scope_of(call.front().spec, id);
+    embed_inbox_.splice(embed_inbox_.end(), call);
+    return arrived(id);
   }
 
   void cancel(uint64_t request) override { post(Order::cancel, request); }
@@ -233,13 +253,72 @@ class EngineThread final : public Engine {
 
   // Scopes that callers name never meet those of requests that share with none. What an adapter computes is
   // for requests with the same one at the same scale.
-  static std::string scope_of(const RequestSpec& spec, uint64_t id) {
+  template <class Spec>
+  static std::string scope_of(const Spec& spec, uint64_t id) {
     std::string scope;
     if (spec.adapter) {
       scope += "adapter " + std::to_string(spec.adapter->id()) + " " +
                std::to_string(std::bit_cast<uint32_t>(spec.adapter_scale)) + " ";
     }
     return scope + (spec.share_prefix ? shared_scope(spec.cache_scope) : "request " + std::to_string(id));
+  }
+
+  // With the lock.
+  void check_queue() {
+    if (queued_ < options_.max_queue + options_.max_concurrent) return;
+    ++stats_.refused;
+    throw Error(Code::queue_full, std::to_string(queued_) +
+                                      " requests run or wait already; raise maxQueue, or " +
+                                      "try again when some have ended");
+  }
+
+  uint64_t arrived(uint64_t id) {
+    ++queued_;
+    ++stats_.requests;
+    wake_.notify_one();
+    return id;
+  }
+
+  void check(const EmbedSpec& spec) const {
+    check_range("the number of texts", int64_t(spec.ends.size()), 1, INT32_MAX);
+    check_range("the number of tokens", int64_t(spec.tokens.size()), 1, INT32_MAX);
+    uint32_t begin = 0;
+    for (size_t i = 0; i < spec.ends.size(); ++i) {
+      const std::string text = "text " + std::to_string(i);
+      const uint32_t end = spec.ends[i];
+      if (end <= begin || end > spec.tokens.size())
+        throw Error(Code::invalid_argument, text + " has no tokens; expected at least one");
+      if (end - begin > uint32_t(options_.context_length))
+        throw Error(Code::context_overflow, text + " has " + std::to_string(end - begin) +
+                                                " tokens, which the context of " +
+                                                std::to_string(options_.context_length) + " does not hold");
+      for (uint32_t t = begin; t < end; ++t) {
+        if (spec.tokens[t] < 0 || spec.tokens[t] >= model_->hyper().vocabulary)
+          check_token("token " + std::to_string(t - begin) + " of " + text, spec.tokens[t]);
+      }
+      begin = end;
+    }
+    if (begin != spec.tokens.size())
+      throw Error(Code::invalid_argument, "tokens are left after the last text");
+    if (spec.pooling != Pooling::mean && spec.pooling != Pooling::cls && spec.pooling != Pooling::last)
+      throw Error(Code::invalid_argument, "pooling must be mean, cls or last");
+    check_range("dimensions", spec.dimensions, 0, model_->hyper().width);
+    check_timeouts(spec);
+    check_adapter(spec);
+  }
+
+  template <class Spec>
+  void check_adapter(const Spec& spec) const {
+    if (spec.adapter && !spec.adapter->belongs_to(model_))
+      throw Error(Code::invalid_argument, "the adapter is of another model; expected one of this model");
+    if (!std::isfinite(spec.adapter_scale))
+      throw Error(Code::invalid_argument, "the adapter's scale must be a finite number");
+  }
+
+  template <class Spec>
+  static void check_timeouts(const Spec& spec) {
+    if (!(spec.queue_timeout_ms >= 0) || !(spec.timeout_ms >= 0))
+      throw Error(Code::invalid_argument, "a timeout is negative; expected milliseconds, 0 for none");
   }
 
   // Returns how many tokens the request may draw.
@@ -252,17 +331,13 @@ class EngineThread final : public Engine {
     check_range("minTokens", spec.min_tokens, 0, INT32_MAX);
     for (int32_t token : spec.forced) check_token("forcedTokens", token);
     for (int32_t token : spec.stop_tokens) check_range("stopTokens", token, 0, INT32_MAX);
-    if (!(spec.queue_timeout_ms >= 0) || !(spec.timeout_ms >= 0))
-      throw Error(Code::invalid_argument, "a timeout is negative; expected milliseconds, 0 for none");
+    check_timeouts(spec);
     check_range("logitsFrom", spec.logits_from, 0, int64_t(spec.prompt.size()) - 1);
     check_range("shiftKeep", spec.shift_keep, -1, options_.context_length / 2);
     for (const std::string& stop : spec.stop) {
       if (stop.empty()) throw Error(Code::invalid_argument, "a stop string is empty");
     }
-    if (spec.adapter && !spec.adapter->belongs_to(model_))
-      throw Error(Code::invalid_argument, "the adapter is of another model; expected one of this model");
-    if (!std::isfinite(spec.adapter_scale))
-      throw Error(Code::invalid_argument, "the adapter's scale must be a finite number");
+    check_adapter(spec);
     // The last token drawn needs no place in the cache, but counts towards the context all the same.
     const int64_t room = int64_t(options_.context_length) - int64_t(spec.prompt.size());
     const bool draws = !spec.evaluate && spec.max_tokens != 0;
@@ -299,6 +374,7 @@ class EngineThread final : public Engine {
         for (Mail& mail : mail_now_) obey(mail);
         answer_calls(false);
         end_overdue();
+        embeddings_.feed(next_id_);
         worked = scheduler_.plan() && step();
       } catch (...) {
         end_all(FinishReason::error, describe_current_exception());
@@ -317,10 +393,13 @@ class EngineThread final : public Engine {
   // once the engine is to end.
   bool take_mail(bool idle) {
     std::unique_lock lock(mutex_);
-    const auto ready = [&] { return stop_ || !inbox_.empty() || !mail_.empty() || !calls_.empty(); };
+    const auto ready = [&] {
+      return stop_ || !inbox_.empty() || !embed_inbox_.empty() || !mail_.empty() || !calls_.empty();
+    };
     if (idle && next_deadline_ == Clock::time_point::max()) wake_.wait(lock, ready);
     if (idle && next_deadline_ != Clock::time_point::max()) wake_.wait_until(lock, next_deadline_, ready);
     scheduler_.add(inbox_);
+    embeddings_.add(embed_inbox_);
     mail_now_.clear();
     mail_now_.swap(mail_);
     return !stop_;
@@ -375,20 +454,21 @@ class EngineThread final : public Engine {
     const Clock::time_point now = Clock::now();
     next_deadline_ = Clock::time_point::max();
     overdue_.clear();
-    scheduler_.each([&](const Sequence& sequence) {
+    const auto look = [&](const auto& request, bool seen) {
       const auto check = [&](double ms, const char* what) {
         if (ms <= 0 || ms > 1e12) return;
-        const auto deadline = sequence.submitted + std::chrono::microseconds(int64_t(ms * 1000));
+        const auto deadline = request.submitted + std::chrono::microseconds(int64_t(ms * 1000));
         if (deadline > now) {
           next_deadline_ = std::min(next_deadline_, deadline);
-        } else if (overdue_.empty() || overdue_.back().first != sequence.id) {
-          overdue_.emplace_back(sequence.id, what);
+        } else if (overdue_.empty() || overdue_.back().first != request.id) {
+          overdue_.emplace_back(request.id, what);
         }
       };
-      check(sequence.spec.timeout_ms, "the request was not done within its timeoutMs");
-      if (!sequence.seen)
-        check(sequence.spec.queue_timeout_ms, "the request got no place within its queueTimeoutMs");
-    });
+      check(request.spec.timeout_ms, "the request was not done within its timeoutMs");
+      if (!seen) check(request.spec.queue_timeout_ms, "the request got no place within its queueTimeoutMs");
+    };
+    scheduler_.each([&](const Sequence& sequence) { look(sequence, sequence.seen); });
+    embeddings_.each([&](const EmbedCall& call) { look(call, call.started != Clock::time_point()); });
     for (const auto& [id, what] : overdue_) end(id, FinishReason::error, Error(Code::timeout, what));
   }
 
@@ -429,7 +509,10 @@ class EngineThread final : public Engine {
       size_t to = from + 1;
       int32_t rows = work[from].outputs;
       if (delivers(work[from])) {
-        guarded(*work[from].sequence, [&] { evaluated(work[from]); });
+        guarded(*work[from].sequence, [&] {
+          if (work[from].sequence->text) return pooled(work[from]);
+          evaluated(work[from]);
+        });
       } else {
         const auto joins = [&](const Work& w) {
           return !delivers(w) && rows + w.outputs <= forward_.max_outputs();
@@ -439,6 +522,9 @@ class EngineThread final : public Engine {
       }
       from = to;
     }
+    const size_t before = events_.size();
+    embeddings_.flush(events_);
+    note_ended(before);
     const double ms = milliseconds(start, Clock::now());
     scheduler_.took(ms * 1e-3);
     const std::lock_guard lock(mutex_);
@@ -448,7 +534,7 @@ class EngineThread final : public Engine {
     return true;
   }
 
-  // Whether log-probabilities of the work's own tokens are wanted.
+  // Whether log-probabilities or hidden states of the work's own tokens are wanted.
   static bool delivers(const Work& w) { return w.sequence->logits_from < w.first + w.count; }
 
   // K and V of so many more of its tokens are in the cache now.
@@ -499,6 +585,8 @@ class EngineThread final : public Engine {
     try {
       f();
     } catch (...) {
+      Sequence* failed = scheduler_.find(id);
+      if (failed && failed->text) return embeddings_.fail(*failed, describe_current_exception());
       end(id, FinishReason::error, describe_current_exception());
     }
   }
@@ -575,6 +663,12 @@ class EngineThread final : public Engine {
     return {reinterpret_cast<const char*>(vocabulary_.bytes.data()) + begin, end - begin};
   }
 
+  // A chunk of a text that is embedded.
+  void pooled(const Work& work) {
+    const int32_t first = std::max(work.first, work.sequence->logits_from);
+    embeddings_.pool(*work.sequence, forward_.hidden(work.first_output, work.first + work.count - first));
+  }
+
   // Log-probabilities of a chunk's own tokens, of a prompt that is evaluated or that an answer follows.
   void evaluated(const Work& work) {
     Sequence& sequence = *work.sequence;
@@ -595,7 +689,9 @@ class EngineThread final : public Engine {
         if (std::isnan(row[0])) throw Error(Code::numeric, "the model's logits are not numbers");
         const int32_t next = at + i + 1;
         if (next < sequence.prompt_tokens) {
-          event.token_logprobs.push_back(row[size_t(sequence.tokens[size_t(next)])]);
+          const int32_t token = sequence.tokens[size_t(next)];
+          event.token_logprobs.push_back(row[size_t(token)]);
+          if (sequence.spec.evaluate_greedy) event.greedy.push_back(is_highest(own, token));
         }
         if (sequence.spec.evaluate_rows) event.rows.insert(event.rows.end(), row.begin(), row.end());
         if (next == sequence.size() && sequence.draws()) {
@@ -616,16 +712,36 @@ class EngineThread final : public Engine {
   // Takes a request out and completes its last event, which is this step's if it has one already.
   void end(uint64_t id, FinishReason reason, std::optional<Error> error = {}) {
     const std::unique_ptr<Sequence> sequence = scheduler_.remove(id);
-    if (sequence) finish(*sequence, reason, std::move(error));
+    if (sequence) return finish(*sequence, reason, std::move(error));
+    const size_t before = events_.size();
+    embeddings_.end(id, reason, std::move(error), events_);
+    note_ended(before);
+  }
+
+  // Takes note of calls of `embed` whose last events are among those from `first` on.
+  void note_ended(size_t first) {
+    for (size_t i = first; i < events_.size(); ++i) {
+      const Event& event = events_[i];
+      if (event.finish == FinishReason::none) continue;
+      const std::lock_guard lock(mutex_);
+      count_ended(event.finish);
+      stats_.prompt_tokens += uint64_t(event.usage.computed_prompt_tokens);
+      stats_.cached_tokens += uint64_t(event.usage.cached_tokens);
+    }
+  }
+
+  // With the lock.
+  void count_ended(FinishReason reason) {
+    --queued_;
+    ++(reason == FinishReason::cancelled ? stats_.cancelled
+       : reason == FinishReason::error   ? stats_.failed
+                                         : stats_.finished);
   }
 
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error) {
     {
       const std::lock_guard lock(mutex_);
-      --queued_;
-      ++(reason == FinishReason::cancelled ? stats_.cancelled
-         : reason == FinishReason::error   ? stats_.failed
-                                           : stats_.finished);
+      count_ended(reason);
       stats_.prompt_tokens += uint64_t(computed_prompt(sequence));
       stats_.cached_tokens += uint64_t(sequence.cached);
       stats_.completion_tokens += uint64_t(sequence.drawn);
@@ -664,12 +780,16 @@ class EngineThread final : public Engine {
 
   void end_all(FinishReason reason, const std::optional<Error>& error = {}) noexcept {
     for (auto& sequence : scheduler_.remove_all()) {
+      if (sequence->text) continue;
       try {
         finish(*sequence, reason, error);
       } catch (...) {
         // Not even memory for the event: its reader learns of the end when the engine does.
       }
     }
+    const size_t before = events_.size();
+    embeddings_.end_all(reason, error, events_);
+    note_ended(before);
   }
 
   std::shared_ptr<Model> model_;
@@ -679,16 +799,18 @@ class EngineThread final : public Engine {
   KvCache cache_;
   ForwardPass forward_;
   Scheduler scheduler_;
+  Embeddings embeddings_;
 
   mutable std::mutex mutex_;  // guards what callers and the thread share:
   std::condition_variable wake_;
   SequenceList inbox_;
+  std::list<EmbedCall> embed_inbox_;
   std::vector<Mail> mail_;
   std::vector<Call*> calls_;
   std::condition_variable called_;
   bool over_ = false;  // no call is taken any more
   EngineStats stats_;
-  uint64_t next_id_ = 1;
+  std::atomic<uint64_t> next_id_{1};
   int32_t queued_ = 0;  // requests submitted and not yet ended
   std::atomic<bool> stop_{false};
 

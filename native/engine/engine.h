@@ -86,10 +86,27 @@ struct RequestSpec {
   // Evaluate the prompt instead of generating: one event per chunk of prompt with log-probabilities of the
   // whole vocabulary (`rows`) and of each next token. The following chunk waits for `acknowledge`.
   bool evaluate = false;
-  bool evaluate_rows = false;  // deliver `rows`, not the next tokens' log-probabilities alone
-  int32_t logits_from = 0;     // evaluate or prompt_logprobs: the first token whose logits are wanted
+  bool evaluate_rows = false;    // deliver `rows`, not the next tokens' log-probabilities alone
+  bool evaluate_greedy = false;  // tell which of the next tokens have the highest logit
+  int32_t logits_from = 0;       // evaluate or prompt_logprobs: the first token whose logits are wanted
   std::shared_ptr<const Adapter> adapter;  // of the engine's model; null: the model as it is
   float adapter_scale = 1;                 // finite
+};
+
+// Texts of which a vector each is wanted: the hidden states of their tokens after the output norm, pooled.
+struct EmbedSpec {
+  std::vector<int32_t> tokens;      // of all texts, one after the other
+  std::vector<uint32_t> ends;       // [texts] where each one's tokens end; none is empty
+  Pooling pooling = Pooling::mean;  // mean, cls or last
+  int32_t dimensions = 0;           // keep so many numbers of the first; 0: all
+  bool normalize = true;            // to length 1, what was kept
+  int32_t priority = 0;             // as a request's, and so the others:
+  double queue_timeout_ms = 0;
+  double timeout_ms = 0;
+  std::string cache_scope;
+  bool share_prefix = true;
+  std::shared_ptr<const Adapter> adapter;
+  float adapter_scale = 1;
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
@@ -118,7 +135,11 @@ struct Event {
   // token.
   int32_t first = 0;
   std::vector<float> token_logprobs;
-  std::vector<float> rows;  // [n, vocabulary], where asked for; row i is for the token after first + i
+  std::vector<float> rows;      // [n, vocabulary], where asked for; row i is for the token after first + i
+  std::vector<uint8_t> greedy;  // where asked for, one per token_logprobs
+  // embed: texts that are done, by their index, and their vectors [texts, dimensions].
+  std::vector<int32_t> texts;
+  std::vector<float> vectors;
   FinishReason finish = FinishReason::none;  // not none: the request's last event
   std::optional<std::string> stop;           // the stop string that ended it, if one did
   Usage usage;                               // complete in the last event
@@ -182,6 +203,9 @@ class Engine {
   virtual uint64_t submit(RequestSpec spec) = 0;
   // The logits [vocabulary] to draw from, after an event that delivered them.
   virtual void provide(uint64_t request, std::vector<float> logits) = 0;
+  // Checks and queues texts as one request, however many they are; their vectors come in any order. Errors:
+  // as submit.
+  virtual uint64_t embed(EmbedSpec spec) = 0;
   // Sets a request aside until `resume`: its place and its blocks go to others meanwhile.
   virtual void pause(uint64_t request) = 0;
   virtual void resume(uint64_t request) = 0;

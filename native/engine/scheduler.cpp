@@ -20,11 +20,11 @@ void insert(SequenceList& list, SequenceList& from, SequenceList::iterator at) n
 }  // namespace
 
 void Scheduler::add(SequenceList& arrived) noexcept {
-  while (!arrived.empty()) insert(waiting_, arrived, arrived.begin());
+  while (!arrived.empty()) insert(waiting_like(*arrived.front()), arrived, arrived.begin());
 }
 
 SequenceList* Scheduler::list_of(uint64_t id, SequenceList::iterator& at) {
-  for (SequenceList* list : {&running_, &waiting_, &paused_}) {
+  for (SequenceList* list : {&running_, &waiting_, &waiting_texts_, &paused_}) {
     at = std::find_if(list->begin(), list->end(), [id](const auto& sequence) { return sequence->id == id; });
     if (at != list->end()) return list;
   }
@@ -43,13 +43,16 @@ std::unique_ptr<Sequence> Scheduler::remove(uint64_t id) {
   std::unique_ptr<Sequence> sequence = std::move(*at);
   list->erase(at);
   speculation_.forget(*sequence);
+  if (list == &running_ && !sequence->text) --places_;
   cache_.close(sequence->cache, !sequence->spec.share_prefix);
   return sequence;
 }
 
 SequenceList Scheduler::remove_all() noexcept {
   SequenceList all = std::move(running_);
+  places_ = 0;
   all.splice(all.end(), waiting_);
+  all.splice(all.end(), waiting_texts_);
   all.splice(all.end(), paused_);
   for (auto& sequence : all) {
     speculation_.forget(*sequence);
@@ -77,35 +80,68 @@ void Scheduler::put_aside(SequenceList::iterator at, SequenceList& to) {
   cache_.close(sequence.cache);
   sequence.running = false;
   sequence.computed = 0;
+  if (!sequence.text) --places_;
   ++set_aside_;
   insert(to, running_, at);
 }
 
+bool Scheduler::has_place(const Sequence& sequence) const {
+  return sequence.text || places_ < options_.max_concurrent;
+}
+
 // Whether there is a place, the blocks for all that is to be computed, and one for each other to go on with.
 bool Scheduler::fits(const Sequence& sequence) const {
-  return running_.empty() || (running() < options_.max_concurrent &&
-                              cache_.has_room(sequence.cache, sequence.size() + 1, running()));
+  return running_.empty() ||
+         (has_place(sequence) && cache_.has_room(sequence.cache, sequence.size() + 1, running()));
+}
+
+// The request of lower priority that gives way first; the end where there is none.
+SequenceList::iterator Scheduler::in_the_way_of(const Sequence& sequence) {
+  const bool place = !has_place(sequence);
+  for (auto at = running_.end(); at != running_.begin();) {
+    if ((*--at)->spec.priority >= sequence.spec.priority) break;
+    if (!place || !(*at)->text) return at;
+  }
+  return running_.end();
 }
 
 void Scheduler::admit() {
   while (!waiting_.empty()) {
-    const auto next = waiting_.begin();
-    Sequence& sequence = **next;
-    sequence.cache = cache_.open(sequence.scope);
-    const int32_t cached = cache_.advance(sequence.cache, sequence.shareable(), 0);
-    while (!fits(sequence) && running_.back()->spec.priority < sequence.spec.priority)
-      put_aside(std::prev(running_.end()), waiting_);
-    if (!fits(sequence)) return cache_.close(sequence.cache);
-    sequence.computed = cached;
-    sequence.running = true;
-    if (!sequence.seen) {
-      sequence.started = Clock::now();
-      sequence.cached = sequence.most_computed = cached;
-      for (int32_t token : sequence.tokens) sequence.sampler.accept(token);
-      sequence.seen = true;
-    }
-    insert(running_, waiting_, next);
+    if (admit_first(waiting_)) continue;
+    // Where blocks are short, those that become free are for the one that waits.
+    if (has_place(*waiting_.front())) return;
+    break;
   }
+  while (!waiting_texts_.empty() && admit_first(waiting_texts_)) {
+  }
+}
+
+// Gives the first of those that wait its place, if there is one.
+bool Scheduler::admit_first(SequenceList& waiting) {
+  const auto next = waiting.begin();
+  Sequence& sequence = **next;
+  sequence.cache = cache_.open(sequence.scope);
+  const int32_t cached = cache_.advance(sequence.cache, sequence.shareable(), 0);
+  while (!fits(sequence)) {
+    const auto other = in_the_way_of(sequence);
+    if (other == running_.end()) {
+      cache_.close(sequence.cache);
+      return false;
+    }
+    put_aside(other, waiting_like(**other));
+  }
+  sequence.computed = cached;
+  sequence.running = true;
+  if (!sequence.seen) {
+    sequence.started = Clock::now();
+    sequence.cached = sequence.most_computed = cached;
+    if (sequence.draws())
+      for (int32_t token : sequence.tokens) sequence.sampler.accept(token);
+    sequence.seen = true;
+  }
+  if (!sequence.text) ++places_;
+  insert(running_, waiting, next);
+  return true;
 }
 
 void Scheduler::drop(Sequence& sequence, int32_t keep, int32_t count) {
@@ -125,7 +161,7 @@ bool Scheduler::make_room(Sequence& sequence, int32_t count) {
     auto last = std::prev(running_.end());
     while (last->get() != &sequence && (*last)->last_step == step_) --last;
     const bool itself = last->get() == &sequence;
-    put_aside(last, waiting_);
+    put_aside(last, waiting_like(**last));
     if (itself) return false;
   }
   return true;

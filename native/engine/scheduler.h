@@ -7,6 +7,9 @@
 // What every running request can count on: one that is writing advances in every step; of those in their
 // prompts, the first in order advances in every step and each other one at least once in maxConcurrent steps,
 // except while another computes the very tokens it needs next, whose result it takes over.
+//
+// Texts that are embedded take no place from those that write: they need blocks alone, and only while they
+// are computed. They wait in a line of their own, whose first ones fill a step (native/engine/embedding.h).
 #pragma once
 
 #include <cstdint>
@@ -65,11 +68,11 @@ class Scheduler {
 
   template <class F>
   void each(F f) {  // every request, running or not
-    for (const SequenceList* list : {&running_, &waiting_, &paused_})
+    for (const SequenceList* list : {&running_, &waiting_, &waiting_texts_, &paused_})
       for (const auto& sequence : *list) f(*sequence);
   }
   int32_t running() const { return int32_t(running_.size()); }
-  int32_t waiting() const { return int32_t(waiting_.size()); }
+  int32_t waiting() const { return int32_t(waiting_.size() + waiting_texts_.size()); }
   int32_t paused() const { return int32_t(paused_.size()); }
   const Draft* draft() const { return speculation_.draft(); }
   int64_t set_aside() const { return set_aside_; }
@@ -78,7 +81,11 @@ class Scheduler {
   int32_t rows() const { return int32_t(tokens_.size()); }
   SequenceList* list_of(uint64_t id, SequenceList::iterator& at);
   void admit();
+  bool admit_first(SequenceList& waiting);
+  bool has_place(const Sequence& sequence) const;
   bool fits(const Sequence& sequence) const;
+  SequenceList::iterator in_the_way_of(const Sequence& sequence);
+  SequenceList& waiting_like(const Sequence& sequence) { return sequence.text ? waiting_texts_ : waiting_; }
   void put_aside(SequenceList::iterator at, SequenceList& to);
   bool make_room(Sequence& sequence, int32_t count);
   void add_rows(Sequence& sequence, int32_t count);
@@ -90,7 +97,8 @@ class Scheduler {
   const EngineOptions& options_;
   Pace pace_;
   Speculation speculation_;
-  SequenceList waiting_, running_;  // each in order
+  SequenceList waiting_, waiting_texts_, running_;  // each in order
+  int32_t places_ = 0;                              // of running_, those that are no texts
   SequenceList paused_;
   uint32_t turn_ = 0;  // whose prompt comes second
   uint64_t step_ = 0;

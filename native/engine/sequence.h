@@ -28,6 +28,16 @@ struct DraftState {
   std::vector<int32_t> classes;  // of their probabilities
 };
 
+struct EmbedCall;
+
+// A text of which a vector is wanted, as its sequence keeps it.
+struct PooledText {
+  EmbedCall* call;
+  int32_t index;
+  int32_t rows = 0;         // of hidden states that the sum has
+  std::vector<double> sum;  // [width], in the order of positions, so that no bit depends on chunks
+};
+
 // From submit to its last event. Its tokens are those of the prompt and then those drawn; computing them
 // gives K and V for the cache, and the last one's logits the next token. So it makes no difference whether a
 // sequence is in its prompt, writes, or is computed again after it was set aside.
@@ -49,14 +59,16 @@ struct Sequence {
   int32_t prompt_tokens;
   Sampler sampler;
   StopMatcher stop_matcher;
-  std::string scope;          // of the prefixes it shares
-  int32_t max_tokens = 0;     // resolved: what the context leaves room for
-  int32_t drawn = 0;          // tokens after the prompt
-  int32_t computed = 0;       // tokens whose K and V are in the cache
-  int32_t most_computed = 0;  // before it was set aside
-  int32_t cached = 0;         // of the prompt's tokens, those that came from the cache
-  int32_t dropped = 0;        // the oldest tokens, which made room
-  // The first token whose logits are still to be delivered; beyond all tokens where none are.
+  std::unique_ptr<PooledText> text;  // of a call of `embed`, else null
+  std::string scope;                 // of the prefixes it shares
+  int32_t max_tokens = 0;            // resolved: what the context leaves room for
+  int32_t drawn = 0;                 // tokens after the prompt
+  int32_t computed = 0;              // tokens whose K and V are in the cache
+  int32_t most_computed = 0;         // before it was set aside
+  int32_t cached = 0;                // of the prompt's tokens, those that came from the cache
+  int32_t dropped = 0;               // the oldest tokens, which made room
+  // The first token whose logits or hidden states are still to be delivered; beyond all tokens where none
+  // are.
   int32_t logits_from = INT32_MAX;
   bool running = false;  // has a place, and blocks:
   BlockTables cache;
@@ -78,7 +90,7 @@ struct Sequence {
   bool decoding() const { return left() == 1 && drawn > 0; }
   bool in_prompt() const { return computed < prompt_tokens - dropped; }
   bool draws() const { return !spec.evaluate && max_tokens > 0; }
-  // Tokens that may come from the cache: not those whose logits are wanted.
+  // Tokens that may come from the cache: not those whose logits or hidden states are wanted.
   std::span<const int32_t> shareable() const {
     return {tokens.data(), size_t(std::min(logits_from, size() - 1))};
   }

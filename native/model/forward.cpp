@@ -268,4 +268,9 @@ std::span<const float> ForwardPass::logits(int32_t first, int32_t count) {
   return {logits_, size_t(floats)};
 }
 
+std::span<const float> ForwardPass::hidden(int32_t first, int32_t count) const {
+  const auto width = size_t(model_.hyper().width);
+  return {h_ + size_t(first) * width, size_t(count) * width};
+}
+
 }  // namespace inhouse

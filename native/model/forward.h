@@ -27,6 +27,9 @@ class ForwardPass {
   // Valid until the next call.
   std::span<const float> logits(int32_t first, int32_t count);
 
+  // Hidden states [count, width] of the same outputs, after the output norm. Valid until the next run.
+  std::span<const float> hidden(int32_t first, int32_t count) const;
+
   int32_t max_outputs() const { return max_outputs_; }
   uint64_t bytes() const { return floats_ * sizeof(float); }
   // What a pass of these sizes allocates, in bytes. (A few megabytes more with the first adapter.)

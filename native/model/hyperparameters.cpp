@@ -124,6 +124,7 @@ void read_common(const GgufFile& file, HyperParameters& hyper) {
   hyper.attention_scale = 1.0f / std::sqrt(float(hyper.head_dim));
   hyper.attention_softcap = soft_cap(file, prefix + "attn_logit_softcapping");
   hyper.logit_softcap = soft_cap(file, prefix + "final_logit_softcapping");
+  hyper.pooling = Pooling(file.get_uint(prefix + "pooling_type", uint64_t(Pooling::rank), 0));
   hyper.rope_dims =
       int32_t(file.get_uint(prefix + "rope.dimension_count", kMaxHeadDim, uint64_t(hyper.head_dim)));
   require(hyper.rope_dims > 0 && hyper.rope_dims % 2 == 0 && hyper.rope_dims <= hyper.head_dim,

@@ -30,6 +30,15 @@ struct KvGroup {
   int32_t window = 0;
 };
 
+// How the hidden states of a text's tokens become one vector, as GGUF files number it.
+enum class Pooling : uint8_t {
+  none,
+  mean,
+  cls,   // the first token's
+  last,  // the last token's
+  rank,  // of a reranker: a score, no vector
+};
+
 struct HyperParameters {
   std::string architecture;
   int32_t layers = 0;
@@ -44,8 +53,9 @@ struct HyperParameters {
   int32_t trained_context = 0;  // tokens
   float norm_epsilon = 0;
   float attention_scale = 0;
-  float attention_softcap = 0;  // 0: none
-  float logit_softcap = 0;      // 0: none
+  float attention_softcap = 0;      // 0: none
+  float logit_softcap = 0;          // 0: none
+  Pooling pooling = Pooling::none;  // as the file says; none where it does not
   float embedding_scale = 1;
   Activation activation = Activation::silu;
   RopeStyle rope_style = RopeStyle::interleaved;

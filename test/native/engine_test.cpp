@@ -259,7 +259,9 @@ TEST(cancelling_ends_a_request_anywhere) {
   options.max_concurrent = 2;
   options.max_batch_tokens = 4;
   Rig rig(shapes()[0], Device::reference, 1, options);
-  const uint64_t decoding = rig.engine->submit(request(8, 400));
+  RequestSpec slow = request(8, 400);
+  slow.speculation = SpeculationMode::off;  // one token in each step
+  const uint64_t decoding = rig.engine->submit(slow);
   while (rig.collector.tokens(decoding) == 0) std::this_thread::yield();
   const uint64_t in_prompt = rig.engine->submit(request(400, 4));
   const uint64_t waiting = rig.engine->submit(request(400, 4));

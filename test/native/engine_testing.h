@@ -22,6 +22,9 @@ struct Outcome {
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;  // evaluate: of each next token; else of each token drawn
   std::vector<float> rows;
+  std::vector<uint8_t> greedy;
+  std::vector<int32_t> texts;
+  std::vector<float> vectors;
   std::string text;
   FinishReason finish = FinishReason::none;
   std::optional<Error> error;
@@ -39,6 +42,9 @@ class Collector final : public EventSink {
       o.logprobs.insert(o.logprobs.end(), e.token_logprobs.begin(), e.token_logprobs.end());
       for (const Sampled& s : e.logprobs) o.logprobs.push_back(s.logprob);
       o.rows.insert(o.rows.end(), e.rows.begin(), e.rows.end());
+      o.greedy.insert(o.greedy.end(), e.greedy.begin(), e.greedy.end());
+      o.texts.insert(o.texts.end(), e.texts.begin(), e.texts.end());
+      o.vectors.insert(o.vectors.end(), e.vectors.begin(), e.vectors.end());
       o.text += e.text;
       o.finish = e.finish;
       if (e.error) o.error = e.error;

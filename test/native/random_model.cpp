@@ -1,7 +1,9 @@
 #include "test/native/random_model.h"
 
+#include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <random>
 #include <sstream>
@@ -95,8 +97,11 @@ class Writer {
   void bytes(const void* data, size_t count) {
     out_.write(static_cast<const char*>(data), std::streamsize(count));
   }
+  // Does nothing where writing failed, after which there is no position.
   void align(uint64_t to) {
-    while (uint64_t(out_.tellp()) % to != 0) raw(uint8_t(0));
+    const auto at = out_.tellp();
+    if (at < 0) return;
+    for (uint64_t rest = uint64_t(at) % to; rest != 0 && rest < to; ++rest) raw(uint8_t(0));
   }
 
  private:
@@ -244,12 +249,21 @@ void random_blocks(const kernels::QuantType& type, int64_t count, float rms, uin
   for (int64_t b = 0; b < n; ++b) set_scale(type.id, blocks + b * type.block_bytes, scale);
 }
 
-void write_random_model(const RandomModel& m, const std::string& path) {
-  const std::vector<Tensor> tensors = tensors_of(m);
+namespace {
+
+void write_model(const RandomModel& m, const std::vector<Tensor>& tensors, const std::string& path) {
   std::ostringstream metadata;
   Writer entries(metadata);
   write_metadata(m, entries);
+  errno = 0;
   std::ofstream file(path, std::ios::binary);
+  // Said at once: gigabytes may be left to compute.
+  const auto check = [&] {
+    if (file) return;
+    const std::string reason = errno ? std::string(": ") + std::strerror(errno) : "";
+    throw std::runtime_error(path + " cannot be written" + reason);
+  };
+  check();
   Writer out(file);
   out.raw(uint32_t(0x46554747));  // "GGUF"
   out.raw(uint32_t(3));
@@ -282,10 +296,30 @@ void write_random_model(const RandomModel& m, const std::string& path) {
       }
     }
     out.bytes(blocks.data(), blocks.size());
+    check();
   }
   out.align(32);
   file.close();
-  if (!file) throw std::runtime_error(path + " could not be written");
+  check();
+}
+
+}  // namespace
+
+void write_random_model(const RandomModel& m, const std::string& path) {
+  const std::vector<Tensor> tensors = tensors_of(m);
+  for (const Tensor& t : tensors) t.bytes();  // what cannot be is said before anything is written
+  const std::filesystem::path target(path);
+  if (std::filesystem::exists(target) && !std::filesystem::is_regular_file(target))
+    throw std::runtime_error(path + " is in the way: expected a file, or nothing");
+  const std::string partial = path + ".partial";
+  try {
+    write_model(m, tensors, partial);
+    std::filesystem::rename(partial, target);
+  } catch (...) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(partial, ignored)) std::filesystem::remove(partial, ignored);
+    throw;
+  }
 }
 
 }  // namespace inhouse::test

@@ -29,7 +29,8 @@ struct RandomModel {
   uint64_t seed = 1;
 };
 
-// Errors: an exception where the file cannot be written or a row is no whole number of blocks.
+// Written as PATH.partial and renamed at the end; an error leaves neither it nor a changed PATH. Errors: an
+// exception where the file cannot be written or a row is no whole number of blocks.
 void write_random_model(const RandomModel& model, const std::string& path);
 
 // Fills `count` elements' worth of blocks with random values of about the given root mean square.

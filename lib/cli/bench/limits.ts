@@ -3,7 +3,7 @@ import { CallSite } from "../../call-site.js";
 import { InhouseError } from "../../errors.js";
 import { type ModelHeader, openHeader } from "../../header.js";
 import { textOf } from "../../metadata.js";
-import { native, type NativeAttention, type NativeLimits } from "../../native.js";
+import { native, type NativeAttention, type NativeFile, type NativeLimits } from "../../native.js";
 
 export const limitNames = ["readBytes", "dotMultiplyAdds", "floatMultiplyAdds", "bf16MultiplyAdds"] as const;
 
@@ -32,11 +32,21 @@ export interface Shape {
   vocabularySize: number;
 }
 
+/** The addon throws plain errors, also where the architecture is unknown. */
+function attentionOf(file: NativeFile, site: CallSite): NativeAttention {
+  try {
+    return file.attention();
+  } catch (error) {
+    throw site.translate(error);
+  }
+}
+
 /** Rejects as a load does, with ERR_INHOUSE_MODEL_INVALID where the file holds no embedding (a vocabulary alone). */
 export async function readShape(path: string, overrides: string[] = []): Promise<Shape> {
-  const { header, file } = await openHeader(path, overrides, new CallSite(readShape));
+  const site = new CallSite(readShape);
+  const { header, file } = await openHeader(path, overrides, site);
   try {
-    const attention = file.attention();
+    const attention = attentionOf(file, site);
     const embedding = header.tensors.find(({ name }) => name === "token_embd.weight");
     if (embedding === undefined)
       throw new InhouseError("ERR_INHOUSE_MODEL_INVALID", `${path}: tensor "token_embd.weight" is missing`);

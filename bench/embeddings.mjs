@@ -1,0 +1,145 @@
+// Embeddings of many short texts: `model.embed` of all of them beside the peer's loop over one after the other, in
+// processes of their own, taking turns.
+//
+//   node bench/embeddings.mjs MODEL.gguf … [--texts 1000] [--rounds 3] [--threads N] [--peer node-llama-cpp] [--json OUT]
+//
+// Needs `npm run build`, and `npm install` in bench/peers for the peer (--peer none measures inhouse alone). The texts
+// are generated and have 5 to 30 tokens. Both sides pool the last token's hidden state, which is all that the peer does
+// for models that write; the cosine of the two sides' vectors tells whether they computed the same.
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+
+const words =
+  "the of and to a in that is was he for it with as his on be at by had not are but from or have an they which one you were her all she there would their we him been has when who will more no if out so said what up its about into than them can only other new some could time these two may then do first any my now such like our over man me even most made after also did many before must through".split(
+    " ",
+  );
+
+/** Sentences of 4 to 27 words, always the same. */
+function sentences(count) {
+  let state = 12345;
+  const next = (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  return Array.from({ length: count }, () => {
+    const text = Array.from({ length: 4 + next(24) }, () => words[next(words.length)]).join(" ");
+    return `${text[0].toUpperCase()}${text.slice(1)}.`;
+  });
+}
+
+const engines = {
+  async inhouse(path, threads) {
+    const { loadModel } = await import("../dist/index.js");
+    const model = await loadModel(path, { threads, contextLength: 512 });
+    return {
+      run: (texts, pooling) => model.embed(texts, { pooling }),
+      tokens: (texts) => texts.map((text) => model.tokenizer.encode(text).length),
+      steps: () => model.stats().steps,
+    };
+  },
+  async "node-llama-cpp"(path, threads) {
+    const { embedder } = await import("./peers/node-llama-cpp.mjs");
+    return { run: await embedder(path, threads) };
+  },
+};
+
+async function round([engine, path, threads, count]) {
+  const texts = sentences(Number(count));
+  const { run, tokens, steps } = await engines[engine](path, Number(threads));
+  await run(texts.slice(0, 20));
+  const timed = async (pooling) => {
+    const before = steps?.() ?? 0;
+    const start = performance.now();
+    const vectors = await run(texts, pooling);
+    const seconds = (performance.now() - start) / 1000;
+    return { seconds, steps: (steps?.() ?? 0) - before, vectors };
+  };
+  const { vectors, ...last } = await timed("last");
+  const some = vectors.filter((_, i) => i % 50 === 0).map((vector) => Array.from(vector));
+  const lengths = tokens?.(texts);
+  if (engine !== "inhouse") return { last, some };
+  const { vectors: _, ...mean } = await timed("mean");
+  return { last, mean, some, lengths };
+}
+
+function cosine(a, b) {
+  const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+
+function measure(path, { texts, rounds, threads, peer }) {
+  const names = peer === "none" ? ["inhouse"] : ["inhouse", peer];
+  const results = Object.fromEntries(names.map((name) => [name, []]));
+  for (let i = 0; i < rounds; ++i) {
+    for (const name of i % 2 === 0 ? names : names.toReversed()) {
+      const out = execFileSync(
+        process.execPath,
+        [import.meta.filename, "--round", name, path, threads, texts].map(String),
+        { encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "inherit"] },
+      );
+      const result = JSON.parse(out.trim().split("\n").at(-1));
+      results[name].push(result);
+      process.stderr.write(
+        `${basename(path)} round ${i + 1} ${name}: ${result.last.seconds.toFixed(2)} s` +
+          `${result.mean ? `, mean pooling ${result.mean.seconds.toFixed(2)} s` : ""}\n`,
+      );
+    }
+  }
+  const [own] = results.inhouse;
+  const tokens = own.lengths.reduce((sum, n) => sum + n, 0);
+  const seconds = Object.fromEntries(names.map((name) => [name, results[name].map((r) => r.last.seconds)]));
+  const result = {
+    model: basename(path),
+    texts,
+    threads,
+    tokens,
+    textTokens: [Math.min(...own.lengths), Math.max(...own.lengths)],
+    steps: own.last.steps,
+    seconds,
+    meanPoolingSeconds: results.inhouse.map((r) => r.mean.seconds),
+    tokensPerSecond: tokens / median(seconds.inhouse),
+  };
+  if (peer === "none") return result;
+  const ratios = seconds[peer].map((s, i) => s / seconds.inhouse[i]);
+  const cosines = own.some.map((vector, i) => cosine(vector, results[peer][0].some[i]));
+  return { ...result, ratios, ratio: median(ratios), leastCosine: Math.min(...cosines) };
+}
+
+if (process.argv[2] === "--round") {
+  console.log(JSON.stringify(await round(process.argv.slice(3))));
+  process.exit(0);
+}
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    texts: { type: "string", default: "1000" },
+    rounds: { type: "string", default: "3" },
+    threads: { type: "string", default: String(availableParallelism()) },
+    peer: { type: "string", default: "node-llama-cpp" },
+    json: { type: "string" },
+  },
+});
+if (positionals.length === 0) throw new Error("give at least one model");
+const results = positionals.map((path) =>
+  measure(path, {
+    texts: Number(values.texts),
+    rounds: Number(values.rounds),
+    threads: Number(values.threads),
+    peer: values.peer,
+  }),
+);
+for (const r of results) {
+  const times = Object.entries(r.seconds).map(([name, s]) => `${name} ${median(s).toFixed(2)} s`);
+  const ratio =
+    r.ratio === undefined ? "" : `; ${r.ratio.toFixed(2)}x, cosine at least ${r.leastCosine.toFixed(4)}`;
+  console.log(
+    `${r.model}: ${r.texts} texts of ${r.textTokens.join("–")} tokens, ${r.tokens} in all, ${r.threads} threads: ` +
+      `${times.join(", ")}${ratio}; ${r.tokensPerSecond.toFixed(0)} tokens/s in ${r.steps} steps`,
+  );
+}
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);

@@ -1,0 +1,67 @@
+// The programs of bench/ say in one line what they lack, before they measure.
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { modelPath, smollm2 } from "./support/models.ts";
+
+const root = join(import.meta.dirname, "..");
+const model = modelPath(smollm2);
+const run = (folder: string, name: string, ...args: string[]) => {
+  const argv = [join(folder, "bench", `${name}.mjs`), ...args];
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
+  return [status, stdout, stderr];
+};
+const line = (words: string): unknown => {
+  const quoted = words.replace(/[.*+?()[\]\\]/g, "\\$&");
+  return expect.stringMatching(new RegExp(`^[^\\n]*${quoted}[^\\n]*\\n$`));
+};
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "inhouse-bench-"));
+  mkdirSync(join(folder, "bench"));
+  const keep = (path: string) => !path.includes("node_modules") && !path.includes("results");
+  cpSync(join(root, "bench"), join(folder, "bench"), { recursive: true, filter: keep });
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const programs = ["run", "event-loop", "serving", "soak"];
+
+test.each(programs)("%s --help", (name) => {
+  expect(run(folder, name, "--help")).toEqual([0, expect.stringContaining("MODEL"), ""]);
+});
+
+test.each(programs)("%s: nothing is built", (name) => {
+  expect(run(folder, name, model)).toEqual([1, "", line("inhouse is not built: npm run build")]);
+});
+
+describe("what is wrong with a command line", () => {
+  const json = ["--json", join(tmpdir(), "nowhere", "out.json")];
+  test.each([
+    ["run", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
+    ["run", ["--only", "models", model, ...json], 1, "out.json: no such file or directory"],
+    ["run", ["--only", "models", import.meta.filename, "--json", "/dev/null"], 1, "magic is"],
+    ["event-loop", [], 2, "expected one model"],
+    ["event-loop", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
+    ["event-loop", [model, "cpu", "more"], 2, "got also more"],
+    ["serving", [], 2, "expected one model"],
+    ["serving", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
+    ["serving", [model, "--rounds", "0"], 2, "--rounds: expected a whole number from 1"],
+    ["serving", [model, "--peer", "nobody"], 2, "--peer: expected node-llama-cpp"],
+    ["serving", [model, "--peers", "x"], 2, "--peers"],
+    ["serving", [model, ...json], 1, "out.json: no such file or directory"],
+    ["soak", [], 2, "expected one model"],
+    ["soak", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
+    ["soak", [model, "--requests", "many"], 2, "--requests: expected a whole number"],
+  ])("%s %j", (name, args, code, words) => {
+    expect(run(root, name, ...args)).toEqual([code, "", line(words)]);
+  });
+});
+
+test.skipIf(existsSync(join(root, "bench/peers/node_modules")))("a peer that is not installed", () => {
+  const wanted = line("node-llama-cpp is not installed: npm install in bench/peers");
+  expect(run(root, "serving", model, "--peer", "node-llama-cpp")).toEqual([1, "", wanted]);
+});
