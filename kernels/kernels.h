@@ -70,17 +70,28 @@ constexpr int64_t many_scratch_bytes(int64_t rows, int64_t panels) {
 
 // The cache of one layer and one KV head, in blocks of 32 tokens. A block of K is [head_dim, 32 tokens], so
 // that lanes are tokens; a block of V is [32 tokens, head_dim], rows padded to 16 numbers. q8_0 adds binary16
-// scales per 32 dimensions after the numbers: [ceil(head_dim / 32), 32 tokens].
-enum class CacheType : uint8_t { f32, f16, q8_0, count };
+// scales per 32 dimensions after the numbers: [ceil(head_dim / 32), 32 tokens]. q4_0 has the same scales; 32
+// of its codes share 16 bytes, code i in the low half of byte i and code i + 16 in the high half: of K
+// [head_dim][16], a dimension's 32 tokens; of V [ceil(head_dim / 32), 32 tokens][16], a token's 32
+// dimensions.
+enum class CacheType : uint8_t { f32, f16, q8_0, q4_0, count };
 constexpr int64_t cache_padded(int64_t dims) {
   return (dims + 15) / 16 * 16;
 }
-constexpr int64_t cache_block_bytes(CacheType type, int64_t head_dim) {
+// Of a block's numbers, before its scales.
+constexpr int64_t cache_numbers_bytes(CacheType type, int64_t head_dim) {
   const int64_t numbers = cache_padded(head_dim) * 32;
-  const int64_t bytes = type == CacheType::f32   ? numbers * 4
-                        : type == CacheType::f16 ? numbers * 2
-                                                 : numbers + (head_dim + 31) / 32 * 32 * 2;
-  return (bytes + 63) / 64 * 64;
+  return type == CacheType::f32    ? numbers * 4
+         : type == CacheType::f16  ? numbers * 2
+         : type == CacheType::q8_0 ? numbers
+                                   : (head_dim + 31) / 32 * 32 * 16;
+}
+constexpr bool cache_scaled(CacheType type) {
+  return type == CacheType::q8_0 || type == CacheType::q4_0;
+}
+constexpr int64_t cache_block_bytes(CacheType type, int64_t head_dim) {
+  const int64_t scales = cache_scaled(type) ? (head_dim + 31) / 32 * 32 * 2 : 0;
+  return (cache_numbers_bytes(type, head_dim) + scales + 63) / 64 * 64;
 }
 
 // Queries of one sequence against a span of its cache, for one KV head: the online softmax over the keys of

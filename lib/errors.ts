@@ -6,6 +6,8 @@ export const errorCodes = [
   "INVALID_ARGUMENT",
   "FILE_NOT_FOUND",
   "FILE_READ",
+  "FILE_WRITE",
+  "STATE_INVALID",
   "FILE_CHANGED",
   "GGUF_MAGIC",
   "GGUF_VERSION",

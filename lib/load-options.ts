@@ -8,7 +8,7 @@ import type { KvType, LoadOptions, OverrideValue } from "./types.js";
 
 const devices = ["auto", "cpu", "reference"] as const;
 /** Every type that cached keys and values can have. */
-export const kvTypes = ["f32", "f16", "q8_0"] as const;
+export const kvTypes = ["f32", "f16", "q8_0", "q4_0"] as const;
 
 const isKvType = (value: unknown): value is KvType => (kvTypes as readonly unknown[]).includes(value);
 

@@ -26,6 +26,7 @@ import {
 } from "./request.js";
 import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
 import { score, type Score, type ScoreOptions } from "./score.js";
+import { StateTransfers } from "./state.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
   Adapter,
@@ -33,9 +34,13 @@ import type {
   ChatMessage,
   EvaluateOptions,
   EvaluateResult,
+  LoadedState,
   LoadOptions,
+  LoadStateOptions,
   ModelInfo,
   ModelStats,
+  SavedState,
+  SaveStateOptions,
 } from "./types.js";
 
 /** A loaded model, made by `loadModel`. Many generations can run on it at once. Its methods need not be called on it. */
@@ -105,6 +110,21 @@ export interface Model extends AsyncDisposable {
    * Throws ERR_INHOUSE_DISPOSED.
    */
   stats(this: void): ModelStats;
+  /**
+   * Writes the computed prefixes of a `cacheScope` to a file, in whole blocks of 32 tokens, while generations go on. A
+   * file at `path` is replaced once the new one is complete. The file holds the prompts and answers themselves.
+   *
+   * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _FILE_WRITE, _DISPOSED, or `signal.reason`.
+   */
+  saveState(this: void, path: string | URL, options?: SaveStateOptions): Promise<SavedState>;
+  /**
+   * Reads such a file, also of an earlier process, so that prompts which begin with one of its prefixes need not compute
+   * it again; results are the same bit for bit. Takes the place of what was not used for the longest time.
+   *
+   * Rejects with ERR_INHOUSE_STATE_INVALID, before anything was read in, for a file that is damaged or of another model,
+   * `kvType` or device; and with _INVALID_ARGUMENT, _FILE_NOT_FOUND, _FILE_READ, _DISPOSED, or `signal.reason`.
+   */
+  loadState(this: void, path: string | URL, options?: LoadStateOptions): Promise<LoadedState>;
   /** Cancels what runs, waits for it and frees the model. May be called again, with the same result. */
   dispose(this: void): Promise<void>;
 }
@@ -137,6 +157,7 @@ class Core implements RunHost, RequestDefaults {
   readonly engine: Loaded["engine"];
   readonly requests: Loaded["requests"];
   readonly running = new Set<Run>();
+  readonly transfers: StateTransfers;
   readonly sampling: RequestDefaults["sampling"];
   readonly stopTokens: Int32Array;
   readonly vocabularySize: number;
@@ -148,6 +169,7 @@ class Core implements RunHost, RequestDefaults {
   constructor({ engine, requests, tokenizer, described, sampling, draft }: Loaded) {
     this.engine = engine;
     this.requests = requests;
+    this.transfers = new StateTransfers(engine);
     this.sampling = sampling;
     this.stopTokens = tokenizer.stopTokenIds;
     this.vocabularySize = described.vocabularySize;
@@ -164,6 +186,8 @@ class Core implements RunHost, RequestDefaults {
   async end(): Promise<void> {
     for (const run of this.running) run.cancel();
     const adapters = this.adapters.end();
+    const transfers = this.transfers.end();
+    if (transfers) await transfers;
     await new Promise<void>((resolve) => this.engine.dispose(resolve));
     await adapters;
     this.requests.endAll();
@@ -192,7 +216,19 @@ class LoadedModel implements Model {
     this.tokenizer = loaded.tokenizer;
     // A model that is printed shows `info` alone.
     Object.defineProperty(this, "tokenizer", { enumerable: false, writable: false });
-    bindMethods(this, "chat", "complete", "evaluate", "embed", "score", "loadAdapter", "stats", "dispose");
+    bindMethods(
+      this,
+      "chat",
+      "complete",
+      "evaluate",
+      "embed",
+      "score",
+      "loadAdapter",
+      "stats",
+      "saveState",
+      "loadState",
+      "dispose",
+    );
   }
 
   chat(messages: readonly ChatMessage[], given: ChatOptions & { n: number }): Generation[];
@@ -265,6 +301,18 @@ class LoadedModel implements Model {
       timeToFirstTokenMs: firstToken,
       timeBetweenTokensMs: betweenTokens,
     };
+  }
+
+  async saveState(path: string | URL, options: SaveStateOptions = {}): Promise<SavedState> {
+    const site = new CallSite(LoadedModel.prototype, "saveState");
+    this.#check("saveState");
+    return this.#core.transfers.save(path, options, site);
+  }
+
+  async loadState(path: string | URL, options: LoadStateOptions = {}): Promise<LoadedState> {
+    const site = new CallSite(LoadedModel.prototype, "loadState");
+    this.#check("loadState");
+    return this.#core.transfers.load(path, options, site);
   }
 
   dispose(): Promise<void> {

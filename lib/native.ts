@@ -308,6 +308,14 @@ export interface NativeEvent {
   vectors?: Float32Array;
 }
 
+/** What was written to a file, or read from it. */
+export interface NativeState {
+  /** Of 32 tokens. */
+  blocks: number;
+  bytes: number;
+}
+type StateCallback = (error: NativeError | null, report: NativeState) => void;
+
 export interface NativeEngine {
   describe(): {
     contextLength: number;
@@ -331,6 +339,9 @@ export interface NativeEngine {
   pause(request: number): void;
   resume(request: number): void;
   stats(): NativeStats;
+  /** Both return a function that cancels: the error then is ERR_INHOUSE_ABORTED. `loadState` takes no limit. */
+  saveState(path: string, cacheScope: string, maxBytes: number, callback: StateCallback): () => void;
+  loadState(path: string, cacheScope: string, maxBytes: 0, callback: StateCallback): () => void;
   rows(request: number, from: number, count: number): Float32Array;
   /** Returns a function that cancels the load. */
   loadAdapter(

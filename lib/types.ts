@@ -368,6 +368,36 @@ export interface ModelStats {
   timeBetweenTokensMs: Histogram;
 }
 
+/** Options of `loadState`. */
+export interface LoadStateOptions {
+  /** Generations with the same `cacheScope` will find the prefixes. Default: the scope "". */
+  cacheScope?: string | undefined;
+  /** Aborts: the promise then rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of `saveState`. */
+export interface SaveStateOptions {
+  /** The prefixes of generations with this `cacheScope` are saved. Default: the scope "". */
+  cacheScope?: string | undefined;
+  /** The largest size of the file; what was not used for the longest time is left out. Default: no limit. */
+  maxBytes?: number | undefined;
+  /** Aborts: the promise then rejects with `signal.reason`, and nothing is written. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What `loadState` has put into the cache, or found there already: blocks of 32 tokens, and their tokens. */
+export interface LoadedState {
+  tokens: number;
+  blocks: number;
+}
+
+/** What `saveState` has written. */
+export interface SavedState extends LoadedState {
+  /** Of the file. */
+  bytes: number;
+}
+
 /** Rows of log-probabilities, given to `onRows` in order. */
 export interface EvaluateRows {
   /** Index of the first row; row i is the distribution of the token after token i. */

@@ -77,6 +77,8 @@ describe("ModelWork", () => {
     );
     const q8 = new ModelWork(header([]), windows, { k: "q8_0", v: "q8_0" });
     expect(q8.step([far]).bytes).toBe(((7 + 100) * cached * 34) / 64);
+    const q4 = new ModelWork(header([]), windows, { k: "q4_0", v: "q4_0" });
+    expect(q4.step([far]).bytes).toBe(((7 + 100) * cached * 18) / 64);
   });
 
   test("of experts, each token uses a few, and tokens share some", () => {

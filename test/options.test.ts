@@ -74,7 +74,12 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["an override with = in its key", file, { overrides: { "a=b": 1 } }, /key 'a=b'/],
   ["an override that is no value", file, { overrides: { a: {} } }, /a is {}/],
   ["an infinite override", file, { overrides: { a: Infinity } }, /a is Infinity/],
-  ["an unknown kvType", file, { kvType: "q4_0" }, /'kvType' is 'q4_0'; expected "f32", "f16", "q8_0"/],
+  [
+    "an unknown kvType",
+    file,
+    { kvType: "q5_0" },
+    /'kvType' is 'q5_0'; expected "f32", "f16", "q8_0", "q4_0"/,
+  ],
   ["an unknown kvType.k", file, { kvType: { k: "f8" } }, /'kvType'/],
   ["an unknown part of kvType", file, { kvType: { k: "f16", q: "f16" } }, /'kvType'/],
   ["a kvType of nothing", file, { kvType: {} }, /'kvType' is {}; .* for k, for v or for both/],

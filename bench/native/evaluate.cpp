@@ -1,11 +1,11 @@
 // Runs a model without Node: evaluates token ids, or continues them greedily.
 //
 //   inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--batch N]
-//                    [--logprobs OUT | --greedy N] < IDS
+//                    [--kv f32|f16|q8_0|q4_0] [--kv-v TYPE] [--logprobs OUT | --greedy N] < IDS
 //
 // IDS are decimal token ids on standard input. Prints the mean negative log-likelihood in nats, or with
 // --greedy the ids drawn. OUT receives float32 log-probabilities [tokens, vocabulary]. --batch: tokens of a
-// step.
+// step. --kv: type of the cache, --kv-v: of its values alone.
 #include <cerrno>
 #include <condition_variable>
 #include <cstdio>
@@ -60,6 +60,14 @@ Device device_named(std::string_view name) {
   throw UsageError("--device: expected cpu or reference, got \"" + std::string(name) + "\"");
 }
 
+KvType kv_type(std::string_view name) {
+  if (name == "f32") return KvType::f32;
+  if (name == "f16") return KvType::f16;
+  if (name == "q8_0") return KvType::q8_0;
+  if (name == "q4_0") return KvType::q4_0;
+  throw UsageError("--kv: expected f32, f16, q8_0 or q4_0, got \"" + std::string(name) + "\"");
+}
+
 Settings settings_of(Arguments arguments) {
   Settings s;
   while (const char* argument = arguments.next()) {
@@ -75,6 +83,10 @@ Settings settings_of(Arguments arguments) {
       s.logprobs = arguments.value(option);
     else if (option == "--greedy")
       s.greedy = positive(1 << 20);
+    else if (option == "--kv")
+      s.engine.kv_type_k = s.engine.kv_type_v = kv_type(arguments.value(option));
+    else if (option == "--kv-v")
+      s.engine.kv_type_v = kv_type(arguments.value(option));
     else if (option == "--batch")
       s.engine.max_batch_tokens = positive(1 << 20);
     else if (option.starts_with("-"))
@@ -87,7 +99,7 @@ Settings settings_of(Arguments arguments) {
   if (s.model.path.empty())
     throw UsageError(
         "usage: inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--batch N] "
-        "[--logprobs OUT | --greedy N] < IDS");
+        "[--kv TYPE] [--kv-v TYPE] [--logprobs OUT | --greedy N] < IDS");
   if (s.greedy > 0 && !s.logprobs.empty())
     throw UsageError("--logprobs: of the ids given alone, not with --greedy");
   return s;

@@ -1,7 +1,8 @@
 // Where the time of a step goes, op by op, beside each op's floor: the bytes it must read over the machine's
 // read bandwidth, or its multiply-adds over the peak of the instruction used, whichever takes longer.
 //
-//   inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] [--kv f32|f16|q8_0]
+//   inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] [--kv
+//   f32|f16|q8_0|q4_0]
 //                         [--rounds N]
 //
 // A step carries --rows tokens (default 1) of each of --streams sequences (default 1), all of which come
@@ -50,6 +51,7 @@ class Profiler final : public Backend {
   const char* name() const override { return inner_->name(); }
   std::string description() const override { return inner_->description(); }
   std::string layout() const override { return inner_->layout(); }
+  std::string arithmetic(bool bf16) const override { return inner_->arithmetic(bf16); }
   float* allocate(uint64_t floats) override { return inner_->allocate(floats); }
   void release(float* memory) override { inner_->release(memory); }
   std::unique_ptr<Weight> load(const GgufFile& file, const TensorInfo& tensor, WeightUse use,
@@ -159,7 +161,8 @@ KvType kv_type(std::string_view name) {
   if (name == "f32") return KvType::f32;
   if (name == "f16") return KvType::f16;
   if (name == "q8_0") return KvType::q8_0;
-  throw bench::UsageError("--kv: expected f32, f16 or q8_0, got \"" + std::string(name) + "\"");
+  if (name == "q4_0") return KvType::q4_0;
+  throw bench::UsageError("--kv: expected f32, f16, q8_0 or q4_0, got \"" + std::string(name) + "\"");
 }
 
 Options read_options(bench::Arguments arguments) {

@@ -8,17 +8,21 @@ constexpr int kKeyVectors = 32 / kLanes;  // of a block's 32 keys, or of 32 dime
 // Pairs that keep their sums in registers together.
 constexpr int kPairTile = kLanes == 16 ? 6 : 2;
 
-constexpr int cache_number_bytes(CacheType type) {
-  return type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1;
+// Of 32 numbers side by side.
+constexpr int cache_row_bytes(CacheType type) {
+  return type == CacheType::f32 ? 128 : type == CacheType::f16 ? 64 : type == CacheType::q8_0 ? 32 : 16;
 }
-constexpr int64_t cache_numbers_bytes(CacheType type, int64_t head_dim) {
-  return cache_padded(head_dim) * 32 * cache_number_bytes(type);
-}
+// Numbers v * kLanes and on of a row of 32.
 template <CacheType type>
-inline F load_cache(const uint8_t* numbers, int64_t index) {
-  if constexpr (type == CacheType::f32) return load(reinterpret_cast<const float*>(numbers) + index);
-  if constexpr (type == CacheType::f16) return load_f16(reinterpret_cast<const uint16_t*>(numbers) + index);
-  if constexpr (type == CacheType::q8_0) return to_float(bytes_i8(numbers + index));
+inline F load_cache(const uint8_t* row, int v) {
+  if constexpr (type == CacheType::f32) return load(reinterpret_cast<const float*>(row) + v * kLanes);
+  if constexpr (type == CacheType::f16) return load_f16(reinterpret_cast<const uint16_t*>(row) + v * kLanes);
+  if constexpr (type == CacheType::q8_0) return to_float(bytes_i8(row + v * kLanes));
+  if constexpr (type == CacheType::q4_0) {
+    const I bytes = bytes_u8(row + v * kLanes % 16);
+    const I codes = v * kLanes < 16 ? bit_and(bytes, set1_i(15)) : shift_right_i32(bytes, 4);
+    return to_float(add_i(codes, set1_i(-8)));
+  }
 }
 
 // Scores of `pairs` pairs against a block's 32 keys: scale * q·k, soft-capped. scores [pairs][32]
@@ -26,7 +30,7 @@ inline F load_cache(const uint8_t* numbers, int64_t index) {
 template <CacheType type, int pairs>
 inline void score_tile(const float* const* q, const uint8_t* block, const uint8_t* next, int head_dim,
                        float scale, float cap, float* scores) {
-  constexpr int row_bytes = 32 * cache_number_bytes(type);
+  constexpr int row_bytes = cache_row_bytes(type);
   const auto* cache_scales = reinterpret_cast<const uint16_t*>(block + cache_numbers_bytes(type, head_dim));
   F total[pairs][kKeyVectors];
   INHOUSE_UNROLL
@@ -46,7 +50,7 @@ inline void score_tile(const float* const* q, const uint8_t* block, const uint8_
       for (int byte = 0; byte < row_bytes; byte += 64) prefetch(next + d * row_bytes + byte);
       F k[kKeyVectors];
       INHOUSE_UNROLL
-      for (int v = 0; v < kKeyVectors; ++v) k[v] = load_cache<type>(block, int64_t(d) * 32 + v * kLanes);
+      for (int v = 0; v < kKeyVectors; ++v) k[v] = load_cache<type>(block + d * row_bytes, v);
       INHOUSE_UNROLL
       for (int p = 0; p < pairs; ++p) {
         INHOUSE_UNROLL
@@ -55,7 +59,7 @@ inline void score_tile(const float* const* q, const uint8_t* block, const uint8_
     }
     INHOUSE_UNROLL
     for (int v = 0; v < kKeyVectors; ++v) {
-      const F s = type == CacheType::q8_0 ? load_f16(cache_scales + d0 + v * kLanes) : set1(1.0f);
+      const F s = cache_scaled(type) ? load_f16(cache_scales + d0 + v * kLanes) : set1(1.0f);
       INHOUSE_UNROLL
       for (int p = 0; p < pairs; ++p) total[p][v] = fma(sum[p][v], s, total[p][v]);
     }
@@ -75,10 +79,12 @@ inline void score_tile(const float* const* q, const uint8_t* block, const uint8_
 template <CacheType type, int pairs, int vectors>
 inline void value_tile(const float* weights, const uint8_t* block, const uint8_t* next, int head_dim, int d,
                        int from, int to, float* out, int64_t out_stride) {
-  constexpr int bytes = cache_number_bytes(type);
-  const int64_t padded = cache_padded(head_dim);
+  // Of q4_0, the 32 tokens of these dimensions stand side by side.
+  constexpr int bytes = cache_row_bytes(type);
+  const int64_t stride = type == CacheType::q4_0 ? bytes : cache_padded(head_dim) / 16 * (bytes / 2);
+  const int64_t at = d / 32 * (type == CacheType::q4_0 ? 32 * bytes : bytes);
   float scaled[pairs * 32];
-  if constexpr (type == CacheType::q8_0) {
+  if constexpr (cache_scaled(type)) {
     const auto* scales =
         reinterpret_cast<const uint16_t*>(block + cache_numbers_bytes(type, head_dim)) + d / 32 * 32;
     for (int v = 0; v < kKeyVectors; ++v) {
@@ -95,11 +101,11 @@ inline void value_tile(const float* weights, const uint8_t* block, const uint8_t
     for (int v = 0; v < vectors; ++v) sum[p][v] = load(out + p * out_stride + d + v * kLanes);
   }
   for (int key = from; key < to; ++key) {
-    for (int byte = 0; byte < vectors * kLanes * bytes; byte += 64)
-      prefetch(next + (key * padded + d) * bytes + byte);
+    for (int byte = 0; byte < vectors * bytes / kKeyVectors; byte += 64)
+      prefetch(next + key * stride + at + byte);
     F value[vectors];
     INHOUSE_UNROLL
-    for (int v = 0; v < vectors; ++v) value[v] = load_cache<type>(block, key * padded + d + v * kLanes);
+    for (int v = 0; v < vectors; ++v) value[v] = load_cache<type>(block + key * stride + at, v);
     INHOUSE_UNROLL
     for (int p = 0; p < pairs; ++p) {
       const F w = set1(weights[p * 32 + key]);
@@ -188,6 +194,40 @@ inline void each_tile(int begin, int end, Work&& work) {
   }
 }
 
+// Scores of pairs [first, last], and their sum over V once they are weights: functions of one type each, that
+// the types' combinations share.
+template <CacheType type>
+__attribute__((noinline)) void score_block(const AttentionArgs& a, const float* const* q, int first, int last,
+                                           const uint8_t* block, const uint8_t* next) {
+  each_tile(first, last + 1, [&]<int count>(int p) {
+    score_tile<type, count>(q + p, block, next, a.head_dim_k, a.scale, a.softcap, a.scratch + p * 32);
+  });
+}
+template <CacheType type>
+__attribute__((noinline)) void value_block(const AttentionArgs& a, const Span* keys, int first, int last,
+                                           const uint8_t* block, const uint8_t* next) {
+  const int64_t out_stride = cache_padded(a.head_dim_v);
+  // Keys that only some pairs of a tile see are added pair by pair, before and after the common ones: a
+  // masked key's V may be memory nobody wrote yet.
+  each_tile(first, last + 1, [&]<int count>(int p) {
+    const auto sum = [&]<int some>(int i, int from, int to) {
+      values<type, some>(a.scratch + i * 32, block, next, a.head_dim_v, from, to, a.out + i * out_stride,
+                         out_stride);
+    };
+    Span common{0, 32};
+    for (int i = p; i < p + count; ++i) {
+      common.from = keys[i].from > common.from ? keys[i].from : common.from;
+      common.to = keys[i].to < common.to ? keys[i].to : common.to;
+    }
+    if (common.from >= common.to) common = {32, 32};
+    for (int i = p; i < p + count; ++i)
+      sum.template operator()<1>(i, keys[i].from, keys[i].to < common.from ? keys[i].to : common.from);
+    sum.template operator()<count>(p, common.from, common.to);
+    for (int i = p; i < p + count; ++i)
+      sum.template operator()<1>(i, common.to > keys[i].from ? common.to : keys[i].from, keys[i].to);
+  });
+}
+
 template <CacheType k_type, CacheType v_type>
 void attention(const AttentionArgs& a) {
   const int pairs = a.queries * a.heads;
@@ -217,34 +257,14 @@ void attention(const AttentionArgs& a) {
     const uint8_t* next_k = a.k_blocks[ahead];
     const uint8_t* next_v = a.v_blocks[ahead];
     // Pairs that see nothing here stand before `first` or after `last`: visibility moves with the position.
-    each_tile(first, last + 1, [&]<int count>(int p) {
-      score_tile<k_type, count>(q + p, k, next_k, a.head_dim_k, a.scale, a.softcap, scores + p * 32);
-    });
+    score_block<k_type>(a, q, first, last, k, next_k);
     for (int p = first; p <= last; ++p) {
       const float factor = soften(scores + p * 32, keys[p], a.maximum[p], a.sum[p]);
       if (factor == 1.0f) continue;
       float* out = a.out + p * out_stride;
       for (int64_t d = 0; d < out_stride; d += kLanes) store(out + d, mul(load(out + d), set1(factor)));
     }
-    // Keys that only some pairs of a tile see are added pair by pair, before and after the common ones: a
-    // masked key's V may be memory nobody wrote yet.
-    each_tile(first, last + 1, [&]<int count>(int p) {
-      const auto add = [&]<int some>(int i, int from, int to) {
-        values<v_type, some>(scores + i * 32, v, next_v, a.head_dim_v, from, to, a.out + i * out_stride,
-                             out_stride);
-      };
-      Span common{0, 32};
-      for (int i = p; i < p + count; ++i) {
-        common.from = keys[i].from > common.from ? keys[i].from : common.from;
-        common.to = keys[i].to < common.to ? keys[i].to : common.to;
-      }
-      if (common.from >= common.to) common = {32, 32};
-      for (int i = p; i < p + count; ++i)
-        add.template operator()<1>(i, keys[i].from, keys[i].to < common.from ? keys[i].to : common.from);
-      add.template operator()<count>(p, common.from, common.to);
-      for (int i = p; i < p + count; ++i)
-        add.template operator()<1>(i, common.to > keys[i].from ? common.to : keys[i].from, keys[i].to);
-    });
+    value_block<v_type>(a, keys, first, last, v, next_v);
   }
 }
 
@@ -308,6 +328,34 @@ inline void round_q8_0(const float* x, int32_t head_dim, Number number, Scale sc
   }
 }
 
+// The same for q4_0, as Q4_0 is encoded everywhere; codes are 8 more than what they stand for.
+template <class Code, class Scale>
+inline void round_q4_0(const float* x, int32_t head_dim, Code code, Scale scale) {
+  for (int32_t d0 = 0; d0 < head_dim; d0 += 32) {
+    const int32_t n = head_dim - d0 < 32 ? head_dim - d0 : 32;
+    float most = 0.0f, extreme = 0.0f;
+    bool bad = false;
+    for (int32_t i = 0; i < n; ++i) {
+      const float a = __builtin_fabsf(x[d0 + i]);
+      extreme = a > most ? x[d0 + i] : extreme;
+      most = a > most ? a : most;
+      bad |= !(a <= 3.4028234e38f);
+    }
+    const float unit = extreme / -8.0f;
+    const float inverse = most >= 0x1p-123f ? 1.0f / unit : 0.0f;
+    scale(d0 / 32, bad ? uint16_t(0x7e00) : float_to_half(unit));
+    for (int32_t i = 0; i < n; ++i) {
+      const int c = bad ? 8 : int(x[d0 + i] * inverse + 8.5f);
+      code(d0 + i, uint8_t(c < 15 ? c : 15));
+    }
+  }
+}
+// Sets code i of 32, and leaves its neighbour.
+inline void put_code(uint8_t* codes, int32_t i, uint8_t code) {
+  uint8_t& byte = codes[i % 16];
+  byte = uint8_t(i < 16 ? (byte & 0xf0) | code : (byte & 0x0f) | code << 4);
+}
+
 template <CacheType type>
 void store_k(const float* k, int32_t head_dim, int32_t token, uint8_t* block) {
   if constexpr (type == CacheType::q8_0) {
@@ -315,6 +363,11 @@ void store_k(const float* k, int32_t head_dim, int32_t token, uint8_t* block) {
     auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim));
     round_q8_0(
         k, head_dim, [&](int32_t d, int8_t n) { numbers[d * 32 + token] = n; },
+        [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
+  } else if constexpr (type == CacheType::q4_0) {
+    auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim));
+    round_q4_0(
+        k, head_dim, [&](int32_t d, uint8_t c) { put_code(block + d * 16, token, c); },
         [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
   } else if constexpr (type == CacheType::f16) {
     auto* numbers = reinterpret_cast<uint16_t*>(block);
@@ -338,6 +391,11 @@ void store_v(const float* v, int32_t head_dim, int32_t token, uint8_t* block) {
     auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim));
     round_q8_0(
         v, head_dim, [&](int32_t d, int8_t n) { numbers[d] = n; },
+        [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
+  } else if constexpr (type == CacheType::q4_0) {
+    auto* scales = reinterpret_cast<uint16_t*>(block + cache_numbers_bytes(type, head_dim));
+    round_q4_0(
+        v, head_dim, [&](int32_t d, uint8_t c) { put_code(block + (d / 32 * 32 + token) * 16, d % 32, c); },
         [&](int32_t g, uint16_t s) { scales[g * 32 + token] = s; });
   } else if constexpr (type == CacheType::f16) {
     auto* numbers = reinterpret_cast<uint16_t*>(block) + row;

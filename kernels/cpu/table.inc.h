@@ -17,8 +17,13 @@ namespace {
 static_assert(kFormats == 16);
 #define INHOUSE_FEW(i) few<packed_formats[i]>
 #define INHOUSE_MANY(i) many<packed_formats[i]>
-#define INHOUSE_ATTENTION(k) \
-  { attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0> }
+#define INHOUSE_CACHE_TYPES(f) f<CacheType::f32>, f<CacheType::f16>, f<CacheType::q8_0>, f<CacheType::q4_0>
+#define INHOUSE_ATTENTION(k)                                                                   \
+  {                                                                                            \
+    attention<k, CacheType::f32>, attention<k, CacheType::f16>, attention<k, CacheType::q8_0>, \
+        attention<k, CacheType::q4_0>                                                          \
+  }
+static_assert(int(CacheType::count) == 4);
 #define INHOUSE_DENSE_PROBES(type)                                                         \
   probe_dense<type, 4>, probe_dense<type, 6>, probe_dense<type, 8>, probe_dense<type, 12>, \
       probe_dense<type, 16>
@@ -39,10 +44,10 @@ constexpr Kernels table(const char* name, const char* title) {
       .add = add_to,
       .add_scaled = add_scaled,
       .softcap = softcap,
-      .store_k = {store_k<CacheType::f32>, store_k<CacheType::f16>, store_k<CacheType::q8_0>},
-      .store_v = {store_v<CacheType::f32>, store_v<CacheType::f16>, store_v<CacheType::q8_0>},
+      .store_k = {INHOUSE_CACHE_TYPES(store_k)},
+      .store_v = {INHOUSE_CACHE_TYPES(store_v)},
       .attention = {INHOUSE_ATTENTION(CacheType::f32), INHOUSE_ATTENTION(CacheType::f16),
-                    INHOUSE_ATTENTION(CacheType::q8_0)},
+                    INHOUSE_ATTENTION(CacheType::q8_0), INHOUSE_ATTENTION(CacheType::q4_0)},
       .attention_merge = attention_merge,
       .attention_finish = attention_finish,
       .probe_read = {probe_read<1>, probe_read<2>, probe_read<4>, probe_read<8>},

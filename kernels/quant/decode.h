@@ -37,5 +37,8 @@ void decode_nvfp4(const void* blocks, float* dst, int64_t count);
 // rounded to nearest, ties away from zero. A block that holds NaN or infinity gets a NaN scale, so that it
 // stays visible.
 void encode_q8_0(const float* src, void* blocks, int64_t count);
+// The same to Q4_0: the scale is the value of greatest magnitude (the first of several) over -8, codes are 8
+// more than the value over the scale, rounded to nearest, ties up, and at most 15.
+void encode_q4_0(const float* src, void* blocks, int64_t count);
 
 }  // namespace inhouse::kernels

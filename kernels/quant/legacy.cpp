@@ -68,6 +68,31 @@ void decode_q8_0(const void* blocks, float* dst, int64_t count) {
   }
 }
 
+void encode_q4_0(const float* src, void* blocks, int64_t count) {
+  BlockQ4_0* block = static_cast<BlockQ4_0*>(blocks);
+  for (; count > 0; count -= 32, src += 32, ++block) {
+    // As in encode_q8_0; the value itself gives the scale its sign.
+    uint32_t most = 0;
+    float extreme = 0.0f;
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t magnitude = bits_of_float(src[i]) & 0x7fffffffu;
+      if (magnitude > most) most = magnitude, extreme = src[i];
+    }
+    if (most >= 0x7f800000u) {
+      block->d = 0x7e00;
+      std::memset(block->qs, 0x88, sizeof block->qs);
+      continue;
+    }
+    const float d = extreme / -8.0f;
+    const float inverse = float_of_bits(most) >= 0x1p-123f ? 1.0f / d : 0.0f;
+    block->d = float_to_half(d);
+    for (int i = 0; i < 16; ++i) {
+      const int low = int(src[i] * inverse + 8.5f), high = int(src[i + 16] * inverse + 8.5f);
+      block->qs[i] = uint8_t((low < 15 ? low : 15) | (high < 15 ? high : 15) << 4);
+    }
+  }
+}
+
 void encode_q8_0(const float* src, void* blocks, int64_t count) {
   BlockQ8_0* block = static_cast<BlockQ8_0*>(blocks);
   for (; count > 0; count -= 32, src += 32, ++block) {

@@ -1,11 +1,13 @@
 #include "native/addon/engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <climits>
 
 #include "native/addon/adapter.h"
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
+#include "native/engine/state.h"
 
 namespace inhouse::addon {
 namespace {
@@ -24,6 +26,8 @@ const char* kv_name(KvType type) {
       return "f16";
     case KvType::q8_0:
       return "q8_0";
+    case KvType::q4_0:
+      return "q4_0";
   }
   return "f16";
 }
@@ -68,6 +72,13 @@ SamplingParams read_sampling(Napi::Object object, Session& session) {
   }
   return params;
 }
+
+// A save or load on its thread.
+struct StateJob final : Stoppable {
+  std::atomic<bool> stopped{false};
+  StateReport report;
+  void stop() noexcept override { stopped = true; }
+};
 
 // {count, sum, bounds, counts}
 Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
@@ -158,6 +169,8 @@ Napi::Function EngineObject::define(Napi::Env env) {
        InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
        InstanceMethod<&EngineObject::rows>("rows"),
        InstanceMethod<&EngineObject::load_adapter>("loadAdapter"),
+       InstanceMethod<&EngineObject::save_state>("saveState"),
+       InstanceMethod<&EngineObject::load_state>("loadState"),
        InstanceMethod<&EngineObject::dispose>("dispose")});
 }
 
@@ -303,6 +316,45 @@ Napi::Value EngineObject::load_adapter(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return AdapterObject::load(info.Env(), session().model(), object_argument(info, 0),
                                function_argument(info, 1));
+  });
+}
+
+Napi::Value EngineObject::save_state(const Napi::CallbackInfo& info) {
+  return transfer(info, true);
+}
+
+Napi::Value EngineObject::load_state(const Napi::CallbackInfo& info) {
+  return transfer(info, false);
+}
+
+Napi::Value EngineObject::transfer(const Napi::CallbackInfo& info, bool saves) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    session().engine();  // throws where it has ended
+    const auto job = std::make_shared<StateJob>();
+    Environment::of(env).jobs->add(job);
+    const std::string path = string_argument(info, 0), scope = string_argument(info, 1);
+    const auto most = uint64_t(integer_argument(info, 2, 0, kMaxRequest));
+    const Napi::Value cancel = Napi::Function::New(
+        env,
+        [weak = std::weak_ptr<StateJob>(job)](const Napi::CallbackInfo&) {
+          if (const auto alive = weak.lock()) alive->stop();
+        },
+        "cancelState");
+    run_task(
+        env, function_argument(info, 3),
+        [job, session = session_, path, scope, most, saves] {
+          const EngineAccess engine = [&session] { return session->engine(); };
+          job->report = saves ? inhouse::save_state(engine, path, scope, most, job->stopped)
+                              : inhouse::load_state(engine, path, scope, job->stopped);
+        },
+        [job](Napi::Env later) -> Napi::Value {
+          auto object = Napi::Object::New(later);
+          object.Set("blocks", Napi::Number::New(later, double(job->report.blocks)));
+          object.Set("bytes", Napi::Number::New(later, double(job->report.bytes)));
+          return object;
+        });
+    return cancel;
   });
 }
 

@@ -58,7 +58,8 @@ std::optional<KvType> kv_type(const std::string& name) {
   if (name == "f32") return KvType::f32;
   if (name == "f16") return KvType::f16;
   if (name == "q8_0") return KvType::q8_0;
-  throw Error(Code::invalid_argument, "kvType must be \"f32\", \"f16\" or \"q8_0\"");
+  if (name == "q4_0") return KvType::q4_0;
+  throw Error(Code::invalid_argument, "kvType must be \"f32\", \"f16\", \"q8_0\" or \"q4_0\"");
 }
 
 EngineOptions read_engine_options(Napi::Object object) {

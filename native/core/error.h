@@ -18,6 +18,8 @@ namespace inhouse {
   X(invalid_argument, "INVALID_ARGUMENT")                 /* an option of wrong type or range */       \
   X(file_not_found, "FILE_NOT_FOUND")                     /* the path does not exist */                \
   X(file_read, "FILE_READ")                               /* the operating system refused a read */    \
+  X(file_write, "FILE_WRITE")                             /* the operating system refused a write */   \
+  X(state_invalid, "STATE_INVALID")                       /* a saved state is damaged or foreign */    \
   X(file_changed, "FILE_CHANGED")                         /* a file shrank or changed while in use */  \
   X(gguf_magic, "GGUF_MAGIC")                             /* not a GGUF file */                        \
   X(gguf_version, "GGUF_VERSION")                         /* version 1, big-endian, or unknown */      \

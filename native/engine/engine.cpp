@@ -204,6 +204,17 @@ class EngineThread final : public Engine {
   void pause(uint64_t request) override { post(Order::pause, request); }
   void resume(uint64_t request) override { post(Order::resume, request); }
 
+  void between_steps(const std::function<void(KvCache&, int32_t)>& work) override {
+    Call call{&work, false, {}};
+    std::unique_lock lock(mutex_);
+    if (over_) throw Error(Code::disposed, "the engine has ended");
+    calls_.push_back(&call);
+    wake_.notify_one();
+    called_.wait(lock, [&] { return call.done; });
+    if (call.error) throw *call.error;
+  }
+  const Model& model() const override { return *model_; }
+
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
   EngineInfo info() const override {
@@ -233,6 +244,13 @@ class EngineThread final : public Engine {
     std::vector<float> logits;
   };
 
+  // Work that a caller waits for.
+  struct Call {
+    const std::function<void(KvCache&, int32_t)>* work;
+    bool done;
+    std::optional<Error> error;
+  };
+
   // Scopes that callers name never meet those of requests that share with none. What an adapter computes is
   // for requests with the same one at the same scale.
   template <class Spec>
@@ -242,8 +260,7 @@ class EngineThread final : public Engine {
       scope += "adapter " + std::to_string(spec.adapter->id()) + " " +
                std::to_string(std::bit_cast<uint32_t>(spec.adapter_scale)) + " ";
     }
-    scope += spec.share_prefix ? "shared " : "request ";
-    return scope.append(spec.share_prefix ? spec.cache_scope : std::to_string(id));
+    return scope + (spec.share_prefix ? shared_scope(spec.cache_scope) : "request " + std::to_string(id));
   }
 
   // With the lock.
@@ -355,6 +372,7 @@ class EngineThread final : public Engine {
       bool worked = false;
       try {
         for (Mail& mail : mail_now_) obey(mail);
+        answer_calls(false);
         end_overdue();
         embeddings_.feed(next_id_);
         worked = scheduler_.plan() && step();
@@ -365,6 +383,7 @@ class EngineThread final : public Engine {
       note_state();
       if (!events_.empty()) sink_.on_events(std::move(events_));
     }
+    answer_calls(true);
     events_.clear();
     end_all(FinishReason::cancelled);
     if (!events_.empty()) sink_.on_events(std::move(events_));
@@ -374,7 +393,9 @@ class EngineThread final : public Engine {
   // once the engine is to end.
   bool take_mail(bool idle) {
     std::unique_lock lock(mutex_);
-    const auto ready = [&] { return stop_ || !inbox_.empty() || !embed_inbox_.empty() || !mail_.empty(); };
+    const auto ready = [&] {
+      return stop_ || !inbox_.empty() || !embed_inbox_.empty() || !mail_.empty() || !calls_.empty();
+    };
     if (idle && next_deadline_ == Clock::time_point::max()) wake_.wait(lock, ready);
     if (idle && next_deadline_ != Clock::time_point::max()) wake_.wait_until(lock, next_deadline_, ready);
     scheduler_.add(inbox_);
@@ -382,6 +403,29 @@ class EngineThread final : public Engine {
     mail_now_.clear();
     mail_now_.swap(mail_);
     return !stop_;
+  }
+
+  // Does what callers wait for, or at the end refuses it. A call lives until it is done.
+  void answer_calls(bool over) noexcept {
+    std::unique_lock lock(mutex_);
+    over_ = over;
+    while (!calls_.empty()) {
+      Call& call = *calls_.back();
+      calls_.pop_back();
+      lock.unlock();
+      std::optional<Error> error;
+      try {
+        if (over) throw Error(Code::disposed, "the engine has ended");
+        (*call.work)(cache_, scheduler_.running());
+      } catch (...) {
+        error = describe_current_exception();
+      }
+      note_state();  // who has called finds what it did in `stats`
+      lock.lock();
+      call.error = std::move(error);
+      call.done = true;
+      called_.notify_all();
+    }
   }
 
   void obey(Mail& mail) {
@@ -762,6 +806,9 @@ class EngineThread final : public Engine {
   SequenceList inbox_;
   std::list<EmbedCall> embed_inbox_;
   std::vector<Mail> mail_;
+  std::vector<Call*> calls_;
+  std::condition_variable called_;
+  bool over_ = false;  // no call is taken any more
   EngineStats stats_;
   std::atomic<uint64_t> next_id_{1};
   int32_t queued_ = 0;  // requests submitted and not yet ended

@@ -19,6 +19,13 @@
 
 namespace inhouse {
 
+class KvCache;
+
+// The tree of the requests that share their prefixes in `cache_scope`.
+inline std::string shared_scope(const std::string& cache_scope) {
+  return "shared " + cache_scope;
+}
+
 // The output bytes of every token, as the tokenizer defines them; control tokens have none. Used for stop
 // strings and for the text of events.
 struct Vocabulary {
@@ -206,6 +213,11 @@ class Engine {
   virtual void cancel(uint64_t request) = 0;
   // The receiver has taken an evaluate event; the next chunk may be computed.
   virtual void acknowledge(uint64_t request) = 0;
+  // Has `work` run on the engine's thread between two steps, with the number of requests that run, and
+  // returns once it has; what takes long goes in slices. Throws what `work` throws, or disposed where the
+  // engine ends first. Of any other thread.
+  virtual void between_steps(const std::function<void(KvCache&, int32_t running)>& work) = 0;
+  virtual const Model& model() const = 0;
   virtual EngineInfo info() const = 0;
   virtual EngineStats stats() const = 0;
   // Never changes; of any thread.

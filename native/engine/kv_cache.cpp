@@ -20,9 +20,11 @@ int64_t pool_blocks(const KvGroup& group, const KvSizes& sizes) {
   return std::min(all, 2 * window * sizes.sequences + blocks_for(sizes.max_step_tokens) + sizes.sequences);
 }
 
-// Bytes of one head's vector in the cache, about: q8_0 has a 16-bit scale for every 32 numbers.
+// Bytes of one head's vector in the cache, about: q8_0 and q4_0 have a 16-bit scale for every 32 numbers.
 double vector_bytes(KvType type, int32_t dims) {
-  if (type == KvType::q8_0) return dims + (dims + 31) / 32 * 2.0;
+  const double groups = (dims + 31) / 32;
+  if (type == KvType::q8_0) return dims + groups * 2;
+  if (type == KvType::q4_0) return groups * (16 + 2);
   return (type == KvType::f32 ? 4.0 : 2.0) * dims;
 }
 
@@ -91,6 +93,13 @@ BlockTables KvCache::open(std::string_view scope) {
   sequence.blocks.resize(groups_.size());
   sequence.tables.resize(groups_.size());
   sequence.held.resize(groups_.size());
+  sequence.root = root_of(scope);
+  ++nodes_[size_t(sequence.root)].holders;
+  return sequence;
+}
+
+// The root of a tree, which is pruned once nobody holds it and nothing follows it.
+int32_t KvCache::root_of(std::string_view scope) {
   const auto [at, added] = roots_.try_emplace(std::string(scope), -1);
   if (added) {
     try {
@@ -101,9 +110,7 @@ BlockTables KvCache::open(std::string_view scope) {
       throw;
     }
   }
-  sequence.root = at->second;
-  ++nodes_[size_t(sequence.root)].holders;
-  return sequence;
+  return at->second;
 }
 
 int32_t KvCache::advance(BlockTables& sequence, std::span<const int32_t> tokens, int32_t computed) {
@@ -250,6 +257,7 @@ int32_t KvCache::add_node(int32_t parent, const int32_t* tokens) {
   Node& node = nodes_[size_t(id)];
   node = Node();
   node.parent = parent;
+  node.serial = next_serial_++;
   if (parent >= 0) {
     std::copy_n(tokens, kKvBlockTokens, node.tokens.begin());
     node.key = key_of(parent, tokens);
@@ -275,6 +283,7 @@ void KvCache::prune(int32_t id) {
       children_.erase(std::find_if(begin, end, [&](const auto& entry) { return entry.second == id; }));
       --nodes_[size_t(parent)].children;
     }
+    node.serial = 0;
     free_nodes_.push_back(id);
     id = parent;
   }

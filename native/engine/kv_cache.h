@@ -66,6 +66,44 @@ class KvCache {
   // Whether `tokens` more tokens of a sequence would fit, with `spare` blocks left for others.
   bool has_room(const BlockTables& sequence, int32_t tokens, int32_t spare) const;
 
+  // A node of the tree, for whoever copies blocks out of it over time: `parent` is its parent's place in the
+  // list, or -1.
+  struct NodeRef {
+    int32_t node;
+    uint64_t serial;
+    int32_t parent;
+  };
+  // Blocks of the tree `scope` that a request could begin with, parents first, and the most recently used
+  // ones of those that their `overhead` and bytes in a file hold within `most_bytes`.
+  std::vector<NodeRef> list(std::string_view scope, uint64_t most_bytes, uint64_t overhead) const;
+  // The set of groups whose blocks are there; empty where the node has left the tree. Of what is there:
+  uint32_t present(const NodeRef& ref) const;
+  const std::array<int32_t, kKvBlockTokens>& tokens(const NodeRef& ref) const {
+    return nodes_[size_t(ref.node)].tokens;
+  }
+  int32_t block(const NodeRef& ref, size_t group) const {
+    return slots_[size_t(ref.node) * groups_.size() + group].block;
+  }
+
+  // Blocks on their way into the tree, which are held until `end_import`.
+  struct Import {
+    struct Entry {
+      int32_t node;     // -1: left out
+      uint32_t groups;  // whose blocks are held
+    };
+    int32_t root = -1;
+    std::vector<Entry> entries;
+  };
+  Import begin_import(std::string_view scope);
+  // Adds the block of `tokens` after entry `parent` (-1: at the beginning), with `bytes` of the groups in
+  // `present`, as KvPool::import_block takes them; what the tree has already stays. Takes the least recently
+  // used blocks of others where none is free, but leaves `spare` to those that run. False where it was left
+  // out.
+  bool import(Import& import, int64_t parent, const std::array<int32_t, kKvBlockTokens>& tokens,
+              uint32_t present, const uint8_t* bytes, int32_t spare);
+  // Leaves the blocks to the tree, the first ones as the most recently used.
+  void end_import(Import& import);
+
   struct Usage {
     int64_t total_blocks = 0, held_blocks = 0, idle_blocks = 0;  // of the groups without a window, else all
   };
@@ -77,6 +115,7 @@ class KvCache {
     int32_t children = 0;
     int32_t holders = 0;  // sequences with the node in their path, or as their root
     uint64_t key = 0;
+    uint64_t serial = 0;  // of its own, for as long as it is in the tree; 0: it is not
     std::array<int32_t, kKvBlockTokens> tokens{};
     std::string scope;  // of a root
   };
@@ -96,6 +135,8 @@ class KvCache {
   Slot& slot(int32_t node, size_t group) { return slots_[size_t(node) * groups_.size() + group]; }
   int32_t window(size_t group) const { return pools_[group]->spec.window; }
   int32_t first_seen(size_t group, int32_t position) const;
+  const Slot& slot(int32_t node, size_t group) const { return slots_[size_t(node) * groups_.size() + group]; }
+  int32_t root_of(std::string_view scope);
   int32_t find_child(int32_t parent, const int32_t* tokens) const;
   int32_t add_node(int32_t parent, const int32_t* tokens);
   void prune(int32_t node);
@@ -113,6 +154,7 @@ class KvCache {
   std::vector<int32_t> free_nodes_;
   std::unordered_multimap<uint64_t, int32_t> children_;  // by key: nodes that are not roots
   std::unordered_map<std::string, int32_t> roots_;
+  uint64_t next_serial_ = 1;
 };
 
 }  // namespace inhouse

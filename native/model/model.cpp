@@ -3,6 +3,7 @@
 #include <set>
 
 #include "native/core/error.h"
+#include "native/model/fingerprint.h"
 #include "native/model/weight_store.h"
 #include "native/platform/platform.h"
 
@@ -185,7 +186,13 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   const uint64_t available = options.cpu.repack ? platform::memory_info().available : 0;
   model->store_->load(*file, *model->backend_, binder.requests(), available, control);
   if (tied) model->output = model->token_embedding;
-  for (const TensorInfo& tensor : file->tensors()) model->parameters_ += uint64_t(tensor.elements());
+  bool bf16 = false;
+  for (const TensorInfo& tensor : file->tensors()) {
+    model->parameters_ += uint64_t(tensor.elements());
+    bf16 |= tensor.type->id == kernels::TypeId::bf16 && tensor.n_dims > 1;
+  }
+  model->fingerprint_ = fingerprint_of(*file);
+  model->arithmetic_ = model->backend_->arithmetic(bf16);
   return model;
 }
 

@@ -62,6 +62,10 @@ class Model {
   // Whether the two are of one file.
   bool shares_weights(const Model& other) const { return store_ == other.store_; }
   uint64_t weight_bytes() const;  // memory the weights hold, shared or not
+  // Two models whose K and V may be exchanged have equal ones, and no others by chance: of all metadata, the
+  // list of tensors and some bytes of each; and of what computes them (Backend::arithmetic).
+  uint64_t fingerprint() const { return fingerprint_; }
+  const std::string& arithmetic() const { return arithmetic_; }
   // Throws file_changed where a mapped file became shorter or was written to, so that results are void.
   void check_file() const;
   const Weight* token_embedding = nullptr;
@@ -75,6 +79,8 @@ class Model {
   std::unique_ptr<Backend> backend_;
   std::shared_ptr<WeightStore> store_;
   uint64_t parameters_ = 0;
+  uint64_t fingerprint_ = 0;
+  std::string arithmetic_;
 };
 
 }  // namespace inhouse

@@ -20,7 +20,7 @@ namespace inhouse {
 // Tokens of one paged KV cache block, on every backend.
 inline constexpr int32_t kKvBlockTokens = 32;
 
-enum class KvType : uint8_t { f32, f16, q8_0 };
+enum class KvType : uint8_t { f32, f16, q8_0, q4_0 };
 
 // What the model will do with a weight, so that the backend keeps it in one fitting layout.
 enum class WeightUse : uint8_t {
@@ -109,7 +109,16 @@ class KvPool {
   KvGroupSpec spec{};
   int32_t blocks = 0;
   uint64_t bytes = 0;  // reserved; pages are touched as blocks are used
+
+  // A block as files of saved state hold it, whatever the backend's own layout: for each layer the K of all
+  // its tokens, [token][kv_head] rows of the type's bytes, and then V. Quantized rows are blocks of Q8_0 or
+  // Q4_0, the last one of a head filled up with zeros. Exact in both directions; between steps alone.
+  // [kv_block_file_bytes(spec)]
+  virtual void export_block(int32_t block, uint8_t* out) const = 0;
+  virtual void import_block(int32_t block, const uint8_t* in) = 0;
 };
+
+uint64_t kv_block_file_bytes(const KvGroupSpec& spec);
 
 struct AttentionParams {
   int32_t heads;
@@ -144,6 +153,9 @@ class Backend {
   // Names the layout of its weights: backends of equal layout (whatever their threads or instruction set) can
   // share them within a process.
   virtual std::string layout() const = 0;
+  // Names what results depend on besides the model: backends with the same name give the same bits. bf16:
+  // whether the model has BF16 matrices.
+  virtual std::string arithmetic(bool bf16) const = 0;
 
   // Zeroed memory for activations, aligned to 64 bytes; throws out_of_memory.
   virtual float* allocate(uint64_t floats) = 0;

@@ -42,6 +42,11 @@ class CpuBackend final : public Backend {
     return std::string("cpu") + (options_.repack ? "" : ",mapped") + (options_.lock_memory ? ",locked" : "");
   }
 
+  std::string arithmetic(bool bf16) const override {
+    const std::string name = kernels_.name;
+    return name == "baseline" || (bf16 && name == "avx512bf16") ? "cpu " + name : "cpu";
+  }
+
   float* allocate(uint64_t floats) override {
     const uint64_t bytes = std::max<uint64_t>(floats, 1) * sizeof(float);
     void* memory = ::operator new(bytes, std::align_val_t(64), std::nothrow);

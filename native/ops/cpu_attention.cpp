@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cache_rows.h"
+
 namespace inhouse {
 
 using kernels::CacheType;
@@ -17,7 +19,17 @@ constexpr int32_t kPartBlocks = 16;
 constexpr int64_t kInlineWork = 1 << 17;
 
 CacheType cache_type(KvType type) {
-  return type == KvType::f32 ? CacheType::f32 : type == KvType::f16 ? CacheType::f16 : CacheType::q8_0;
+  switch (type) {
+    case KvType::f32:
+      return CacheType::f32;
+    case KvType::f16:
+      return CacheType::f16;
+    case KvType::q8_0:
+      return CacheType::q8_0;
+    case KvType::q4_0:
+      break;
+  }
+  return CacheType::q4_0;
 }
 
 }  // namespace
@@ -33,6 +45,32 @@ CpuKvPool::CpuKvPool(const KvGroupSpec& wanted, int32_t count)
     throw Error(Code::out_of_memory, "the KV cache would not fit any memory; use a smaller context");
   bytes = units * pair_bytes_;
   memory_ = CpuMemory(bytes, false, "KV cache");
+}
+
+void CpuKvPool::export_block(int32_t block, uint8_t* out) const {
+  const int64_t k_row = kernels::cache_row_bytes(k_type, spec.head_dim_k);
+  const int64_t v_row = kernels::cache_row_bytes(v_type, spec.head_dim_v);
+  for (int32_t layer = 0; layer < spec.layers; ++layer) {
+    for (int32_t token = 0; token < kKvBlockTokens; ++token)
+      for (int32_t h = 0; h < spec.kv_heads; ++h, out += k_row)
+        kernels::read_k_row(k_type, k_block(layer, block, h), spec.head_dim_k, token, out);
+    for (int32_t token = 0; token < kKvBlockTokens; ++token)
+      for (int32_t h = 0; h < spec.kv_heads; ++h, out += v_row)
+        kernels::read_v_row(v_type, v_block(layer, block, h), spec.head_dim_v, token, out);
+  }
+}
+
+void CpuKvPool::import_block(int32_t block, const uint8_t* in) {
+  const int64_t k_row = kernels::cache_row_bytes(k_type, spec.head_dim_k);
+  const int64_t v_row = kernels::cache_row_bytes(v_type, spec.head_dim_v);
+  for (int32_t layer = 0; layer < spec.layers; ++layer) {
+    for (int32_t token = 0; token < kKvBlockTokens; ++token)
+      for (int32_t h = 0; h < spec.kv_heads; ++h, in += k_row)
+        kernels::write_k_row(k_type, in, spec.head_dim_k, token, k_block(layer, block, h));
+    for (int32_t token = 0; token < kKvBlockTokens; ++token)
+      for (int32_t h = 0; h < spec.kv_heads; ++h, in += v_row)
+        kernels::write_v_row(v_type, in, spec.head_dim_v, token, v_block(layer, block, h));
+  }
 }
 
 void CpuAttention::store(CpuKvPool& pool, int32_t layer, int32_t group, const float* k, const float* v,

@@ -22,6 +22,8 @@ class CpuKvPool final : public KvPool {
   uint8_t* v_block(int32_t layer, int32_t block, int32_t head) const {
     return k_block(layer, block, head) + k_bytes_;
   }
+  void export_block(int32_t block, uint8_t* out) const override;
+  void import_block(int32_t block, const uint8_t* in) override;
   kernels::CacheType k_type, v_type;
 
  private:

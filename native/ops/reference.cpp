@@ -42,6 +42,57 @@ const ReferenceWeight& of(const Weight& weight) {
   return static_cast<const ReferenceWeight&>(weight);
 }
 
+// One head's numbers, rounded to the type already, as a file's bytes and back; returns the bytes of the row.
+int64_t write_row(KvType type, const float* x, int64_t width, uint8_t* row) {
+  if (type == KvType::f32) {
+    std::memcpy(row, x, size_t(width) * 4);
+    return width * 4;
+  }
+  if (type == KvType::f16) {
+    for (int64_t i = 0; i < width; ++i) {
+      const uint16_t half = kernels::float_to_half(x[i]);
+      std::memcpy(row + i * 2, &half, 2);
+    }
+    return width * 2;
+  }
+  const int64_t block = type == KvType::q8_0 ? sizeof(kernels::BlockQ8_0) : sizeof(kernels::BlockQ4_0);
+  const auto encode = type == KvType::q8_0 ? kernels::encode_q8_0 : kernels::encode_q4_0;
+  int64_t at = 0;
+  for (int64_t i = 0; i < width; i += 32, at += block) {
+    float padded[32] = {};
+    std::copy_n(x + i, std::min<int64_t>(32, width - i), padded);
+    alignas(4) uint8_t bytes[sizeof(kernels::BlockQ8_0)];
+    encode(padded, bytes, 32);  // what was decoded is encoded as it was
+    std::memcpy(row + at, bytes, size_t(block));
+  }
+  return at;
+}
+int64_t read_row(KvType type, const uint8_t* row, int64_t width, float* x) {
+  if (type == KvType::f32) {
+    std::memcpy(x, row, size_t(width) * 4);
+    return width * 4;
+  }
+  if (type == KvType::f16) {
+    for (int64_t i = 0; i < width; ++i) {
+      uint16_t half;
+      std::memcpy(&half, row + i * 2, 2);
+      x[i] = kernels::half_to_float(half);
+    }
+    return width * 2;
+  }
+  const int64_t block = type == KvType::q8_0 ? sizeof(kernels::BlockQ8_0) : sizeof(kernels::BlockQ4_0);
+  const auto decode = type == KvType::q8_0 ? kernels::decode_q8_0 : kernels::decode_q4_0;
+  int64_t at = 0;
+  for (int64_t i = 0; i < width; i += 32, at += block) {
+    alignas(4) uint8_t bytes[sizeof(kernels::BlockQ8_0)];
+    std::memcpy(bytes, row + at, size_t(block));
+    float padded[32];
+    decode(bytes, padded, 32);
+    std::copy_n(padded, std::min<int64_t>(32, width - i), x + i);
+  }
+  return at;
+}
+
 // Keys and values are kept as float32, already rounded to the cache's type: [layer][block][token][head][dim].
 class ReferenceKvPool final : public KvPool {
  public:
@@ -56,6 +107,22 @@ class ReferenceKvPool final : public KvPool {
   }
   float* value(int32_t layer, int32_t block, int32_t token, int32_t head) const {
     return values + index(layer, block, token, head) * spec.head_dim_v;
+  }
+  void export_block(int32_t block, uint8_t* out) const override {
+    for (int32_t layer = 0; layer < spec.layers; ++layer) {
+      for (int32_t i = 0; i < kKvBlockTokens * spec.kv_heads; ++i)
+        out += write_row(spec.type_k, key(layer, block, 0, i), spec.head_dim_k, out);
+      for (int32_t i = 0; i < kKvBlockTokens * spec.kv_heads; ++i)
+        out += write_row(spec.type_v, value(layer, block, 0, i), spec.head_dim_v, out);
+    }
+  }
+  void import_block(int32_t block, const uint8_t* in) override {
+    for (int32_t layer = 0; layer < spec.layers; ++layer) {
+      for (int32_t i = 0; i < kKvBlockTokens * spec.kv_heads; ++i)
+        in += read_row(spec.type_k, in, spec.head_dim_k, key(layer, block, 0, i));
+      for (int32_t i = 0; i < kKvBlockTokens * spec.kv_heads; ++i)
+        in += read_row(spec.type_v, in, spec.head_dim_v, value(layer, block, 0, i));
+    }
   }
 
  private:
@@ -74,14 +141,21 @@ void round_to(KvType type, const float* x, int64_t width, float* out) {
       for (int64_t i = 0; i < width; ++i) out[i] = kernels::half_to_float(kernels::float_to_half(x[i]));
       break;
     case KvType::q8_0:
+    case KvType::q4_0:
       for (int64_t i = 0; i < width; i += 32) {
         // A head size that is no multiple of 32 ends in a block filled up with zeros.
         float padded[32] = {};
         const int64_t n = std::min<int64_t>(32, width - i);
         std::copy_n(x + i, n, padded);
-        kernels::BlockQ8_0 block;
-        kernels::encode_q8_0(padded, &block, 32);
-        kernels::quant_type(uint32_t(kernels::TypeId::q8_0))->decode(&block, padded, 32);
+        if (type == KvType::q8_0) {
+          kernels::BlockQ8_0 block;
+          kernels::encode_q8_0(padded, &block, 32);
+          kernels::decode_q8_0(&block, padded, 32);
+        } else {
+          kernels::BlockQ4_0 block;
+          kernels::encode_q4_0(padded, &block, 32);
+          kernels::decode_q4_0(&block, padded, 32);
+        }
         std::copy_n(padded, n, out + i);
       }
       break;
@@ -101,6 +175,8 @@ class ReferenceBackend final : public Backend {
     return std::string("reference") + (options_.repack ? "" : ",mapped") +
            (options_.lock_memory ? ",locked" : "");
   }
+
+  std::string arithmetic(bool) const override { return "reference"; }
 
   float* allocate(uint64_t floats) override {
     const uint64_t bytes = (std::max<uint64_t>(floats, 1) * sizeof(float) + 63) / 64 * 64;

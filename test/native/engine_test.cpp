@@ -94,8 +94,8 @@ TEST(cache_types_change_little_and_keep_the_same_bits) {
     spec.evaluate = true;
     Rig reference(shape, device, 1, exact);
     const Outcome expected = reference.collector.wait(reference.engine->submit(spec));
-    for (const KvType k : {KvType::f32, KvType::f16, KvType::q8_0}) {
-      for (const KvType v : {KvType::f32, KvType::f16, KvType::q8_0}) {
+    for (const KvType k : {KvType::f32, KvType::f16, KvType::q8_0, KvType::q4_0}) {
+      for (const KvType v : {KvType::f32, KvType::f16, KvType::q8_0, KvType::q4_0}) {
         EngineOptions options;
         options.kv_type_k = k;
         options.kv_type_v = v;
@@ -110,7 +110,8 @@ TEST(cache_types_change_little_and_keep_the_same_bits) {
           difference = std::max(difference, double(std::abs(a.logprobs[i] - expected.logprobs[i])));
         }
         // With 8-bit activations a rounding of the cache may tip a rounding further on.
-        const double rounding = k == KvType::q8_0 || v == KvType::q8_0 ? 0.1 : 0.01;
+        const auto either = [&](KvType type) { return k == type || v == type; };
+        const double rounding = either(KvType::q4_0) ? 1 : either(KvType::q8_0) ? 0.1 : 0.01;
         CHECK(difference < (device == Device::cpu ? 0.1 + rounding : rounding));
       }
     }

@@ -2,6 +2,7 @@
 // chunking, company, threads and returned blocks.
 #include <algorithm>
 
+#include "kernels/cache_rows.h"
 #include "kernels/quant/blocks.h"
 #include "kernels/quant/decode.h"
 #include "test/native/check.h"
@@ -71,12 +72,15 @@ void step(Backend& backend, KvPool& pool, const Setup& s, const std::vector<Piec
 
 std::vector<double> rounded(KvType type, const float* x, int32_t n) {
   std::vector<double> out;
-  if (type == KvType::q8_0) {
+  if (type == KvType::q8_0 || type == KvType::q4_0) {
     std::vector<float> padded(size_t(n + 31) / 32 * 32, 0.0f);
     std::copy_n(x, n, padded.begin());
-    std::vector<kernels::BlockQ8_0> blocks(padded.size() / 32);
-    kernels::encode_q8_0(padded.data(), blocks.data(), int64_t(padded.size()));
-    kernels::quant_type(8)->decode(blocks.data(), padded.data(), int64_t(padded.size()));
+    std::vector<kernels::BlockQ8_0> blocks(padded.size() / 32);  // those of Q4_0 are smaller
+    const bool four = type == KvType::q4_0;
+    (four ? kernels::encode_q4_0 : kernels::encode_q8_0)(padded.data(), blocks.data(),
+                                                         int64_t(padded.size()));
+    (four ? kernels::decode_q4_0 : kernels::decode_q8_0)(blocks.data(), padded.data(),
+                                                         int64_t(padded.size()));
     out.assign(padded.begin(), padded.begin() + n);
     return out;
   }
@@ -140,6 +144,9 @@ const Setup setups[] = {
     {{2, 1, 40, 80, KvType::f32, KvType::q8_0, 33}, 16, 0},
     {{2, 2, 72, 24, KvType::q8_0, KvType::f32, 0}, 10, 0},
     {{2, 1, 20, 12, KvType::f32, KvType::f32, 1}, 1, 5.0f},
+    {{2, 2, 128, 128, KvType::q4_0, KvType::q4_0, 0}, 12, 0},
+    {{2, 1, 80, 40, KvType::q4_0, KvType::q8_0, 50}, 7, 0},
+    {{2, 2, 24, 104, KvType::f16, KvType::q4_0, 0}, 4, 20.0f},
 };
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
@@ -204,6 +211,63 @@ TEST(attention_keeps_its_bits) {
       CHECK_EQ(at, tokens);
       if (!same_bits(whole[0], pieces[0])) fail(__FILE__, __LINE__, describe(s, isa) + ": pieces differ");
       check_against_double(describe(s, isa) + " beside", s, other, 90, pieces[1]);
+    }
+  }
+}
+
+// The rows of saved state are what the types' own encoders give, out of every instruction set's cache and
+// back.
+TEST(cache_rows_are_canonical) {
+  using kernels::CacheType;
+  Random random(13);
+  const KvType types[] = {KvType::f32, KvType::f16, KvType::q8_0, KvType::q4_0};
+  for (int t = 0; t < 4; ++t) {
+    const auto type = CacheType(t);
+    for (const int32_t dim : {12, 24, 40, 64, 80, 128}) {
+      const auto x = random.normals(int64_t(dim) * 32);
+      const auto row_bytes = size_t(kernels::cache_row_bytes(type, dim));
+      const auto block_bytes = size_t(kernels::cache_block_bytes(type, dim));
+      for (const std::string& isa : instruction_sets()) {
+        const kernels::Kernels& k = *kernels::find_kernels(isa.c_str());
+        for (const bool keys : {true, false}) {
+          const auto read = keys ? kernels::read_k_row : kernels::read_v_row;
+          const auto write = keys ? kernels::write_k_row : kernels::write_v_row;
+          // Memory that others used before.
+          std::vector<uint8_t> block(block_bytes, 0xa5), copy(block_bytes, 0x5a);
+          bool same = true;
+          for (int32_t token = 0; token < 32; ++token)
+            (keys ? k.store_k : k.store_v)[t](x.data() + token * dim, dim, token, block.data());
+          for (int32_t token = 0; token < 32; ++token) {
+            std::vector<uint8_t> row(row_bytes), expected(row_bytes);
+            read(type, block.data(), dim, token, row.data());
+            write(type, row.data(), dim, token, copy.data());
+            if (type == CacheType::f32) {
+              std::memcpy(expected.data(), x.data() + token * dim, row_bytes);
+            } else if (type == CacheType::f16) {
+              for (int32_t d = 0; d < dim; ++d) {
+                const uint16_t half = kernels::float_to_half(x[size_t(token * dim + d)]);
+                std::memcpy(expected.data() + d * 2, &half, 2);
+              }
+            } else {
+              std::vector<float> padded(size_t(dim + 31) / 32 * 32, 0.0f);
+              std::copy_n(x.data() + token * dim, dim, padded.data());
+              (type == CacheType::q4_0 ? kernels::encode_q4_0 : kernels::encode_q8_0)(
+                  padded.data(), expected.data(), int64_t(padded.size()));
+            }
+            same &= row == expected;
+          }
+          for (int32_t token = 0; token < 32; ++token) {
+            std::vector<uint8_t> row(row_bytes), back(row_bytes);
+            read(type, block.data(), dim, token, row.data());
+            read(type, copy.data(), dim, token, back.data());
+            same &= row == back;
+          }
+          if (!same)
+            fail(__FILE__, __LINE__,
+                 isa + (keys ? " K type " : " V type ") + std::to_string(int(types[t])) + " dim " +
+                     std::to_string(dim));
+        }
+      }
     }
   }
 }

@@ -193,6 +193,40 @@ TEST(q8_0_keeps_what_it_cannot_hold_visible) {
   CHECK(std::isnan(decoded_at(31)));
 }
 
+TEST(q4_0_rounds_to_the_nearest_of_sixteen) {
+  float values[32] = {}, out[32];
+  BlockQ4_0 block;
+  const auto round_trip = [&] {
+    encode_q4_0(values, &block, 32);
+    decode_q4_0(&block, out, 32);
+  };
+  round_trip();
+  for (const float x : out) CHECK_EQ(x, 0.0f);
+  // The greatest magnitude becomes -8 steps exactly, of whichever sign; what would be 8 steps becomes 7.
+  for (int i = 0; i < 32; ++i) values[i] = float(i) - 8;
+  for (int i = 16; i < 32; ++i) values[i] = 0.5f * float(i - 24);
+  values[15] = 8;  // as great as the first, which counts
+  round_trip();
+  CHECK_EQ(block.d, float_to_half(1.0f));
+  for (int i = 0; i < 15; ++i) CHECK_EQ(out[i], values[i]);
+  CHECK_EQ(out[15], 7.0f);
+  for (int i = 16; i < 32; ++i) CHECK_EQ(out[i], std::floor(values[i] + 0.5f));
+  for (float& x : values) x = -x;
+  round_trip();
+  CHECK_EQ(block.d, float_to_half(-1.0f));
+  CHECK_EQ(out[0], 8.0f);
+  values[3] = 1e-42f;
+  for (float& x : values) x = x == 1e-42f ? x : 0;
+  round_trip();
+  CHECK_EQ(out[3], 0.0f);
+  values[7] = std::numeric_limits<float>::quiet_NaN();
+  round_trip();
+  CHECK(std::isnan(out[0]) && std::isnan(out[31]));
+  values[7] = -std::numeric_limits<float>::infinity();
+  round_trip();
+  CHECK(std::isnan(out[0]) && std::isnan(out[31]));
+}
+
 TEST(types_have_their_sizes_and_names) {
   uint32_t count = 0;
   const QuantType* const* types = quant_types(&count);

@@ -41,7 +41,7 @@ interface Weight {
 }
 
 const floatTypes = new Set(["F32", "F16", "F64"]);
-const kvBytes: Record<KvType, number> = { f32: 4, f16: 2, q8_0: 34 / 32 };
+const kvBytes: Record<KvType, number> = { f32: 4, f16: 2, q8_0: 34 / 32, q4_0: 18 / 32 };
 
 /** What steps of one model cost. */
 export class ModelWork {

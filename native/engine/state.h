@@ -1,0 +1,36 @@
+// Saving an engine's computed prefixes to a file and reading them back. Both run on a thread of the caller's;
+// the engine copies blocks between its steps, some milliseconds at a time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "native/engine/engine.h"
+
+namespace inhouse {
+
+struct StateReport {
+  int64_t blocks = 0;  // of kKvBlockTokens tokens
+  uint64_t bytes = 0;  // of the file
+};
+
+// The engine for one slice of work, so that nobody waits long for its end; throws disposed where it is gone.
+using EngineAccess = std::function<std::shared_ptr<Engine>()>;
+
+// Saves the blocks that requests of `cache_scope` left or hold; where they take more than `most_bytes` as a
+// file, without the least recently used ones. The file is written beside its place and then renamed. Errors:
+// file_write, disposed, aborted once `stop` is set.
+StateReport save_state(const EngineAccess& engine, const std::string& path, const std::string& cache_scope,
+                       uint64_t most_bytes, const std::atomic<bool>& stop);
+
+// Reads the blocks of a file into the tree of `cache_scope`, as if requests had left them there. The whole
+// file is checked before the first one goes in. Where not all fit beside what running requests hold, the most
+// recently used ones do. Reports the blocks that are there now. Errors: those of File, state_invalid,
+// disposed, aborted.
+StateReport load_state(const EngineAccess& engine, const std::string& path, const std::string& cache_scope,
+                       const std::atomic<bool>& stop);
+
+}  // namespace inhouse
