@@ -162,7 +162,7 @@ TEST(engine_options_out_of_range) {
   CHECK(code([](EngineOptions& e) { e.max_batch_tokens = 1; }) == Code::invalid_argument);
   CHECK(code([](EngineOptions& e) {
           e.context_length = 1 << 24;
-          e.max_concurrent = 4096;
+          e.kv_tokens = INT32_MAX;
           e.max_batch_tokens = 4096;
         }) == Code::out_of_memory);
   Vocabulary too_large;
