@@ -88,7 +88,6 @@ struct Sequence {
   int32_t left() const { return size() - computed; }
   // Only the token drawn last is to be computed.
   bool decoding() const { return left() == 1 && drawn > 0; }
-  bool in_prompt() const { return computed < prompt_tokens - dropped; }
   bool draws() const { return !spec.evaluate && max_tokens > 0; }
   // Tokens that may come from the cache: not those whose logits or hidden states are wanted.
   std::span<const int32_t> shareable() const {
