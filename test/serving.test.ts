@@ -88,6 +88,7 @@ describe("order", () => {
       code: "ERR_INHOUSE_TIMEOUT",
     });
     for (const one of running) one.cancel();
+    await Promise.all(running.map((one) => one.result()));
   });
 
   it("refuses more than may wait", async () => {
