@@ -49,7 +49,7 @@ export interface LoadOptions {
   maxBatchTokens?: number | undefined;
   /**
    * How many times longer a step may take for prompts beside generations that are writing, 1 … 1,000. Higher values
-   * favour prompts, lower ones the pace of what is being written. Default 2.
+   * favour prompts, lower ones the pace of what is being written; 1,000 is without limit. Default 2.
    */
   maxSlowdown?: number | undefined;
   /**

@@ -69,7 +69,7 @@ describe("inhouse_profile", () => {
 
   test.each([
     [[], "usage: inhouse_profile MODEL"],
-    [[model, "--kv", "q4_0"], "--kv: expected f32, f16 or q8_0"],
+    [[model, "--kv", "q4"], "--kv: expected f32, f16, q8_0 or q4_0"],
     [[model, "--deph", "1"], "no such option: --deph"],
     [[model, "--rows", "1.5"], "--rows: expected a whole number from 1"],
     [[model, model], "one model is profiled"],

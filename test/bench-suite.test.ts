@@ -139,7 +139,7 @@ describe("options of the suite", () => {
     [["--rounds", "0"], "--rounds: expected a whole number from 1"],
     [["--threads", "1,x"], "--threads: expected a whole number from 1 to 512"],
     [["--depth", ""], "--depth: expected a whole number"],
-    [["--kv-type", "q4_0"], "--kv-type: expected f32, f16, q8_0"],
+    [["--kv-type", "q4"], "--kv-type: expected f32, f16, q8_0"],
     [["--peer", "divergence"], "--peer: expected node-llama-cpp"],
     [["--machine", "../x"], "--machine: expected a name"],
     [["--streems", "1"], "did you mean --streams?"],

@@ -9,4 +9,6 @@ export const variants = () => [{}];
 export const opener =
   (path, { threads, kvType }) =>
   async ({ streams, contextLength }) =>
-    session.sessionOf(await loadModel(path, { threads, kvType, contextLength, maxConcurrent: streams }));
+    session.sessionOf(
+      await loadModel(path, { threads, kvType, contextLength, maxConcurrent: streams, maxSlowdown: 1000 }),
+    );

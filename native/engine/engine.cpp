@@ -87,7 +87,8 @@ void fit_memory(EngineOptions& options, const Model& model) {
     const uint64_t cache = cache_bytes(least);
     if (cache <= available && activations <= available - cache) {
       if (!automatic_tokens) return;
-      int64_t tokens = std::min<int64_t>(int64_t(options.context_length) * options.max_concurrent, INT32_MAX);
+      const int64_t context = (options.context_length + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens;
+      int64_t tokens = std::min<int64_t>(context * options.max_concurrent, INT32_MAX);
       while (tokens > least && cache_bytes(tokens) > (available - activations) / 2) tokens = tokens / 4 * 3;
       cache_bytes(std::max(tokens, least));
       return;

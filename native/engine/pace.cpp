@@ -9,6 +9,8 @@ namespace {
 constexpr int32_t kFirstChunk = 16;
 // Fewer tokens than this cost more in passes over the weights than they spare.
 constexpr int32_t kLeastChunk = 4;
+// A slowdown that is none to keep to.
+constexpr double kNoLimit = 1000;
 // Of the time that is allowed, so that steps a little longer than expected stay within it.
 constexpr double kMargin = 0.85;
 
@@ -28,7 +30,7 @@ double Pace::without_prompts(int32_t rows) const {
 }
 
 int32_t Pace::prompt_tokens(int32_t rows, int32_t most) const {
-  if (rows == 0 || most <= 1) return std::max(1, most);
+  if (rows == 0 || most <= 1 || slowdown_ >= kNoLimit) return std::max(1, most);
   const double alone = without_prompts(rows);
   if (alone <= 0 || per_token_ <= 0) return std::min(kFirstChunk, most);
   const double allowed = kMargin * (slowdown_ - 1) * alone / per_token_;

@@ -89,10 +89,14 @@ bool Scheduler::has_place(const Sequence& sequence) const {
   return sequence.text || places_ < options_.max_concurrent;
 }
 
-// Whether there is a place, the blocks for all that is to be computed, and one for each other to go on with.
+// Whether there is a place, the blocks for all that is to be computed, and one for each other that will want
+// one to go on with.
 bool Scheduler::fits(const Sequence& sequence) const {
-  return running_.empty() ||
-         (has_place(sequence) && cache_.has_room(sequence.cache, sequence.size() + 1, running()));
+  if (running_.empty()) return true;
+  if (!has_place(sequence)) return false;
+  int32_t spare = 0;
+  for (const auto& other : running_) spare += other->wants_blocks() ? 1 : 0;
+  return cache_.has_room(sequence.cache, sequence.size() + 1, spare);
 }
 
 // The request of lower priority that gives way first; the end where there is none.

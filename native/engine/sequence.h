@@ -89,6 +89,11 @@ struct Sequence {
   // Only the token drawn last is to be computed.
   bool decoding() const { return left() == 1 && drawn > 0; }
   bool draws() const { return !spec.evaluate && max_tokens > 0; }
+  // Whether it may come to need more blocks than it holds.
+  bool wants_blocks() const {
+    const int64_t most = int64_t(size()) + (draws() ? max_tokens - drawn - 1 : 0);
+    return most > int64_t(cache.blocks.empty() ? 0 : cache.blocks[0].size()) * kKvBlockTokens;
+  }
   // Tokens that may come from the cache: not those whose logits or hidden states are wanted.
   std::span<const int32_t> shareable() const {
     return {tokens.data(), size_t(std::min(logits_from, size() - 1))};

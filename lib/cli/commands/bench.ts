@@ -95,7 +95,11 @@ async function bench(
 
   let info: Model["info"] | undefined;
   const open: Open = async ({ streams, contextLength }) => {
-    const model = await load(path, { ...options, contextLength, maxConcurrent: streams }, shell);
+    const model = await load(
+      path,
+      { ...options, contextLength, maxConcurrent: streams, maxSlowdown: 1000 },
+      shell,
+    );
     info ??= model.info;
     setMaxListeners(streams + 10, shell.signal);
     return sessionOf(model, shell.signal);
