@@ -48,7 +48,7 @@ async function pace({ path, settings, long, vocabularySize }) {
   const streams = 8;
   const model = await loadModel(path, { ...settings, contextLength: long + 64, maxConcurrent: streams + 1 });
   const prompts = measuring.promptSource(vocabularySize);
-  const options = { temperature: 0, ignoreStopTokens: true };
+  const options = { temperature: 0, ignoreStopTokens: true, speculation: "off" };
   const start = performance.now();
   await model.complete(prompts(long), { ...options, maxTokens: 1 }).result();
   const alone = (performance.now() - start) / 1000;
