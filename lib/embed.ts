@@ -4,10 +4,10 @@ import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
-import type { NativeAdapterUse, NativeEvent } from "./native.js";
+import type { NativeAdapterUse } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver } from "./requests.js";
+import type { Receiver, RequestEvent } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
@@ -202,11 +202,11 @@ class Embedding implements Receiver {
     this.#vectors = new Array<Float32Array>(count);
   }
 
-  receive(event: NativeEvent): void {
+  receive({ details }: RequestEvent): void {
     if (this.#over) return;
-    const { finish, texts = [], vectors } = event;
+    const { finish, texts = [], vectors } = details;
     if (finish === "error") {
-      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
+      const error = details.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
       this.fail(this.site.native(error));
     } else if (finish === "cancelled") this.lost();
     else {

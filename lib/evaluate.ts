@@ -5,10 +5,10 @@ import { onAbort } from "./abort.js";
 import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
-import type { NativeEvent } from "./native.js";
+import type { NativeDetails } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver } from "./requests.js";
+import type { Receiver, RequestEvent } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 
@@ -120,8 +120,8 @@ class Evaluation extends AsyncResource implements Receiver {
     }
   }
 
-  receive(event: NativeEvent): void {
-    this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(event)));
+  receive({ details }: RequestEvent): void {
+    this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
   }
 
   lost(): void {
@@ -129,13 +129,13 @@ class Evaluation extends AsyncResource implements Receiver {
     this.#fail(this.site.error("ERR_INHOUSE_DISPOSED", "the model was disposed of while it evaluated"));
   }
 
-  async #take(event: NativeEvent): Promise<void> {
+  async #take(event: NativeDetails): Promise<void> {
     if (this.#over) return;
     const { finish, first = 0, tokenLogprobs, rowCount = 0 } = event;
     try {
       if (tokenLogprobs) this.#logprobs.set(tokenLogprobs, first);
       if (rowCount > 0) await this.#handOut(first, rowCount);
-      if (tokenLogprobs && !this.#disposed) this.#call(() => this.host.engine.acknowledge(event.request));
+      if (tokenLogprobs && !this.#disposed) this.#call(() => this.host.engine.acknowledge(this.#request!));
     } catch (error) {
       this.#cancel();
       this.#fail(error);
@@ -167,7 +167,7 @@ class Evaluation extends AsyncResource implements Receiver {
     }
   }
 
-  #end(event: NativeEvent): void {
+  #end(event: NativeDetails): void {
     if (this.#over) return;
     this.#finish();
     const { promptTokens = 0, completionTokens = 0, queueMs = 0, promptMs = 0 } = event.usage ?? {};

@@ -7,10 +7,10 @@ import type { CallSite } from "./call-site.js";
 import { cancel, hold, textList, type TextOrTokens } from "./embed.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
-import type { NativeAdapterUse, NativeEvent } from "./native.js";
+import type { NativeAdapterUse } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver } from "./requests.js";
+import type { Receiver, RequestEvent } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
@@ -222,12 +222,9 @@ class Scoring {
     return true;
   }
 
-  #take(
-    { request, finish, first = 0, tokenLogprobs, greedy, error }: NativeEvent,
-    from: number,
-    result: Score,
-  ): void {
+  #take({ request, details }: RequestEvent, from: number, result: Score): void {
     if (this.#over) return;
+    const { finish, first = 0, tokenLogprobs, greedy, error } = details;
     if (tokenLogprobs) {
       result.logprobs.set(tokenLogprobs, first + 1 - from);
       for (const logprob of tokenLogprobs) result.logprob += logprob;
