@@ -11,6 +11,7 @@ import type { Receiver, RequestEvent } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { EmbedTrace } from "./trace.js";
 import type { Adapter, ModelInfo, OrderOptions, Pooling, PromptOptions, ScaledAdapter } from "./types.js";
 
 /** A text, or its token ids as they are to be taken. */
@@ -75,6 +76,7 @@ export async function embed(
   texts: string | readonly TextOrTokens[],
   given: EmbedOptions,
   site: CallSite,
+  trace?: EmbedTrace,
 ): Promise<Float32Array[]> {
   const list = typeof texts === "string" ? [texts] : textList("embed", "text", texts);
   const options = readOptions("embed", given, embedRules);
@@ -91,10 +93,12 @@ export async function embed(
     );
   }
   const use = adapterUse("embed", options.adapter, host.adapterOwner);
+  if (trace) trace.texts = list.length;
   signal?.throwIfAborted();
   const held = hold(use);
   try {
     const { tokens, ends } = await encode(list, info.contextLength, tokenizer, options);
+    if (trace) trace.tokens = tokens.length;
     if (list.length === 0) return [];
     return await new Promise((resolve, reject) => {
       const normalize = options.normalize ?? true;

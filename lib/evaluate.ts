@@ -10,6 +10,7 @@ import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show
 import { nativeOrder, orderRules } from "./request.js";
 import type { Receiver, RequestEvent } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
+import type { EvaluateTrace } from "./trace.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 
 /** Rows are copied to JavaScript in pieces of about this size, between which the event loop is free. */
@@ -52,15 +53,17 @@ export function tokenIds(call: string, tokens: unknown, contextLength: number): 
 }
 
 /** `Model.evaluate`, for a model that is not disposed of. */
-export function evaluate(
+export async function evaluate(
   host: RunHost,
   { vocabularySize, contextLength }: ModelInfo,
   tokens: ArrayLike<number>,
   options: EvaluateOptions,
   site: CallSite,
+  trace?: EvaluateTrace,
 ): Promise<EvaluateResult> {
   const ids = tokenIds("evaluate", tokens, contextLength);
   const read = readOptions("evaluate", options, evaluateRules);
+  if (trace) trace.tokens = ids.length;
   return new Promise((resolve, reject) => {
     const adapter = adapterUse("evaluate", read.adapter, host.adapterOwner);
     const evaluation = new Evaluation(host, vocabularySize, ids.length, read, site, resolve, reject);

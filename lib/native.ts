@@ -237,7 +237,7 @@ export interface NativeEmbedding extends NativeOrder {
 
 export type NativeSpec = NativeEvaluation | NativeGeneration;
 
-/** Counts of durations in milliseconds: counts[i] of those below bounds[i] and not below bounds[i - 1]. */
+/** Counts of values: counts[i] of those below bounds[i] and not below bounds[i - 1]. */
 export interface NativeHistogram {
   count: number;
   sum: number;
@@ -267,6 +267,7 @@ export interface NativeStats {
   kvHeld: number;
   kvIdle: number;
   step: NativeHistogram;
+  batch: NativeHistogram;
   firstToken: NativeHistogram;
   betweenTokens: NativeHistogram;
 }

@@ -10,6 +10,7 @@ import { invalidArgument, show } from "./options.js";
 import type { GenerateSpec } from "./request.js";
 import type { Receiver, RequestEvent, Requests } from "./requests.js";
 import { Utf8Stream } from "./tokenizer/tokenizer.js";
+import type { GenerateTrace } from "./trace.js";
 import type {
   Delta,
   FinishReason,
@@ -54,6 +55,7 @@ export interface RunInput {
   /** May encode in slices until the signal given to it is aborted. */
   prompt: (signal: AbortSignal) => Prompt | Promise<Prompt>;
   logitsProcessor: LogitsProcessor | undefined;
+  trace: GenerateTrace | undefined;
 }
 
 /** Deltas that nobody has read, at which a run that nobody waits for is paused, and at which it goes on. */
@@ -195,6 +197,7 @@ export class Run extends AsyncResource implements Receiver {
   #submit(prompt: Prompt): void {
     if (this.#over) return;
     this.#prompt = prompt;
+    if (this.#input.trace) this.#input.trace.promptTokens = prompt.tokens.length;
     this.#submitted = performance.now();
     try {
       const { spec, adapter } = this.#input;
