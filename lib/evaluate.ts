@@ -124,7 +124,12 @@ class Evaluation extends AsyncResource implements Receiver {
   }
 
   receive({ details }: RequestEvent): void {
-    this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
+    const { finish, error } = details;
+    // What ended early does not wait for `onRows`, which may never settle.
+    if (finish === "cancelled") this.lost();
+    else if (finish === "error") {
+      this.#fail(this.site.native(error ?? { code: "ERR_INHOUSE_INTERNAL", message: "the engine failed" }));
+    } else this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
   }
 
   lost(): void {
@@ -144,11 +149,7 @@ class Evaluation extends AsyncResource implements Receiver {
       this.#fail(error);
       return;
     }
-    if (finish === "error") {
-      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
-      this.#fail(this.site.native(error));
-    } else if (finish === "cancelled") this.lost();
-    else if (finish !== "none") this.#end(event);
+    if (finish !== "none") this.#end(event);
   }
 
   async #handOut(first: number, rowCount: number): Promise<void> {
