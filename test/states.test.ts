@@ -1,5 +1,5 @@
-// Every state of a model against every way to end; see test/lifetimes/states.mjs. INHOUSE_ROUNDS sets how many times each
-// pair runs in its process (default 2), at other moments each time.
+// Every state of a model against every way to end; see test/lifetimes/states.mjs. INHOUSE_STATE_ROUNDS sets how many times
+// each pair runs in its process (default 2), at another moment each time.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,8 @@ const table = JSON.parse(spawnSync(process.execPath, [script, "list"], { encodin
   string,
   string[],
 ][];
-const rounds = process.env.INHOUSE_ROUNDS ?? "2";
+const rounds = Number(process.env.INHOUSE_STATE_ROUNDS ?? 2);
+const timeout = 60_000 + 20_000 * rounds;
 const folder = mkdtempSync(join(tmpdir(), "inhouse-states-"));
 const draft = join(folder, "draft.gguf");
 const adapter = join(folder, "adapter.gguf");
@@ -34,7 +35,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function run(...args: string[]): Promise<{ code: number | null; signal: string | null; out: string }> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ["--expose-gc", script, ...args], { timeout: 110_000 });
+    const child = spawn(process.execPath, ["--expose-gc", script, ...args], { timeout: timeout - 10_000 });
     let out = "";
     child.stdout.on("data", (data) => (out += data));
     child.stderr.on("data", (data) => (out += data));
@@ -43,8 +44,12 @@ function run(...args: string[]): Promise<{ code: number | null; signal: string |
 }
 
 describe.each(table)("a model that is %s", (state, endings) => {
-  it.each(endings)("%s", { timeout: 120_000 }, async (ending) => {
+  it.each(endings)("%s", { timeout }, async (ending) => {
     const files = [modelPath(smollm2), draft, adapter, folder];
-    expect(await run(state, ending, rounds, device, ...files)).toEqual({ code: 7, signal: null, out: "" });
+    expect(await run(state, ending, String(rounds), device, ...files)).toEqual({
+      code: 7,
+      signal: null,
+      out: "",
+    });
   });
 });

@@ -157,7 +157,7 @@ class EventSink {
 // As it stands, for durations in milliseconds.
 struct Histogram {
   static constexpr int kBuckets = 40;
-  double first = 0.1;      // bound(0)
+  double first = 0.1;       // bound(0)
   double per_doubling = 2;  // buckets
   std::array<uint64_t, kBuckets> counts{};
   uint64_t count = 0;
