@@ -1,5 +1,5 @@
 // Every state of a model against every way to end; see test/lifetimes/states.mjs. INHOUSE_STATE_ROUNDS sets how many times
-// each pair runs in its process (default 2), at another moment each time.
+// each pair runs in its process (default 1), at another moment each time.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ const table = JSON.parse(spawnSync(process.execPath, [script, "list"], { encodin
   string,
   string[],
 ][];
-const rounds = Number(process.env.INHOUSE_STATE_ROUNDS ?? 2);
+const rounds = Number(process.env.INHOUSE_STATE_ROUNDS ?? 1);
 const timeout = 60_000 + 20_000 * rounds;
 const folder = mkdtempSync(join(tmpdir(), "inhouse-states-"));
 const draft = join(folder, "draft.gguf");
