@@ -32,6 +32,7 @@ const commands = [
   "list",
   "rm",
   "bench",
+  "bench serving",
   "eval perplexity",
 ];
 

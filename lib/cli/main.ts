@@ -3,6 +3,7 @@
 import { InhouseError } from "../errors.js";
 import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
+import { benchServingCommand } from "./commands/bench-serving.js";
 import { benchCommand } from "./commands/bench.js";
 import { perplexityCommand } from "./commands/perplexity.js";
 import { embedCommand } from "./commands/embed.js";
@@ -23,6 +24,7 @@ const commands: readonly Command[] = [
   pullCommand,
   listCommand,
   removeCommand,
+  benchServingCommand,
   benchCommand,
   perplexityCommand,
 ];
