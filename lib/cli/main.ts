@@ -17,6 +17,7 @@ import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
 import { version } from "./version.js";
 
+/** The first whose name the arguments begin with is meant: longer names stand before their beginnings. */
 const commands: readonly Command[] = [
   runCommand,
   embedCommand,
