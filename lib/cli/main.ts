@@ -3,6 +3,7 @@
 import { InhouseError } from "../errors.js";
 import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
+import { benchServingCommand } from "./commands/bench-serving.js";
 import { benchCommand } from "./commands/bench.js";
 import { perplexityCommand } from "./commands/perplexity.js";
 import { embedCommand } from "./commands/embed.js";
@@ -16,6 +17,7 @@ import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
 import { version } from "./version.js";
 
+/** The first whose name the arguments begin with is meant: longer names stand before their beginnings. */
 const commands: readonly Command[] = [
   runCommand,
   embedCommand,
@@ -23,6 +25,7 @@ const commands: readonly Command[] = [
   pullCommand,
   listCommand,
   removeCommand,
+  benchServingCommand,
   benchCommand,
   perplexityCommand,
 ];
