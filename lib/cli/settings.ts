@@ -91,11 +91,6 @@ export const loadFlags = {
   },
   lockMemory: { name: "lock-memory", help: "Keep weights from being swapped out." },
   maxBatchTokens: fromRule("max-batch-tokens", "maxBatchTokens", "Tokens of one step (default: 512)."),
-  draft: {
-    name: "draft",
-    value: "FILE",
-    help: "A small model of the same vocabulary that guesses what this one writes.",
-  },
   adapter: {
     name: "adapter",
     value: "PATH[=SCALE]",
@@ -108,6 +103,15 @@ export const loadFlags = {
     repeats: true,
     help: "Replace metadata of the file.",
     parse: parseOverrides,
+  },
+} as const satisfies Flags;
+
+/** What is loaded for commands that write. */
+export const draftFlags = {
+  draft: {
+    name: "draft",
+    value: "FILE",
+    help: "A small model of the same vocabulary that guesses what this one writes.",
   },
 } as const satisfies Flags;
 
@@ -127,7 +131,9 @@ export const servingFlags = {
 } as const satisfies Flags;
 
 /** The options of `loadModel` from the flags given, without the adapter, which is loaded after the model. */
-export function loadOptions(values: Values<typeof loadFlags & typeof servingFlags>): LoadOptions {
+export function loadOptions(
+  values: Values<typeof loadFlags & typeof draftFlags & typeof servingFlags>,
+): LoadOptions {
   const { kvType, kvTypeK, kvTypeV, noRepack, draft, adapter: _, ...rest } = values;
   const kv = { k: kvTypeK ?? kvType, v: kvTypeV ?? kvType };
   const options = Object.fromEntries(

@@ -157,7 +157,7 @@ std::unique_ptr<Weight> load_matrix(Backend& backend, const LoraMatrix& matrix, 
   std::vector<uint8_t> bytes(bytes_of(*matrix.type, matrix.rows, matrix.cols));
   matrix.read(bytes.data());
   fingerprint = checksum64(bytes.data(), bytes.size(), fingerprint);
-  fingerprint = checksum64(std::string_view(matrix.type->name), fingerprint);
+  fingerprint = text_checksum64(matrix.type->name, fingerprint);
   const kernels::QuantType* type = matrix.type;
   if (!is_dense(*type)) {
     std::vector<uint8_t> floats(loaded_bytes(matrix));

@@ -9,7 +9,14 @@ import { converse } from "../conversation.js";
 import { type Flags, parseFlags } from "../flags.js";
 import { readText, readTextFile } from "../input.js";
 import { adapterOf, load } from "../loading.js";
-import { generateOptions, loadFlags, loadOptions, requestFlags, samplingFlags } from "../settings.js";
+import {
+  draftFlags,
+  generateOptions,
+  loadFlags,
+  loadOptions,
+  requestFlags,
+  samplingFlags,
+} from "../settings.js";
 import { json, plural } from "../terminal.js";
 import { UsageError } from "../usage.js";
 
@@ -44,7 +51,7 @@ export const runCommand: Command = {
     "Prompt and output": ownFlags,
     Generation: requestFlags,
     Sampling: samplingFlags,
-    "Loading and device": loadFlags,
+    "Loading and device": { ...loadFlags, ...draftFlags },
   },
   async run(args, shell) {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
