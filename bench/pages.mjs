@@ -1,5 +1,6 @@
 // The pages made from results: docs/performance.md and the README's figures. Results come from anyone's machine, whole or
 // in part.
+import { engineSection } from "./engine-pages.mjs";
 import {
   instructionTable,
   kernelTable,
@@ -100,10 +101,10 @@ ${instructionTable(result)}
 }
 
 /**
- * docs/performance.md. `speeds`, `accuracies` and `counts` (of instructions) are the results under bench/results as
- * `[file name, content]`, `peer` is the peer's divergence.
+ * docs/performance.md. `speeds`, `engines`, `accuracies` and `counts` (of instructions) are the results under
+ * bench/results as `[file name, content]`, `peer` is the peer's divergence.
  */
-export const performancePage = (speeds, accuracies, counts, peer) => `# Performance
+export const performancePage = (speeds, engines, accuracies, counts, peer) => `# Performance
 
 This page is written by \`node scripts/performance-doc.mjs\` from \`bench/results/\`.
 
@@ -117,6 +118,11 @@ ${speeds.map(speed).join("\n")}
 No ARM processor was at hand: \`node bench/instructions.mjs\` counts what the kernels execute under emulation. Each figure is instructions per multiply-add; in brackets, the share of them that multiplies and adds, which would be all at best. An \`sdot\` or \`usdot\` does 16 multiply-adds, \`smull\` and \`smlal\` 8, \`fmla\` 4; \`smmla\` and its like, which do 32, are not used. Counts say nothing of how long instructions take.
 
 ${counts.map(instructions).join("\n")}
+## Serving
+
+\`node bench/engine.mjs MODEL --small MODEL --machine NAME --peer node-llama-cpp\` measures all of this; the programs it runs can be run alone. \`inhouse bench serving MODEL\` measures requests that arrive at random (docs/cli.md).
+
+${engines.map(engineSection).join("\n")}
 ## Accuracy
 
 Mean KL divergence (in nats) of the next-token distribution from what float32 gives for the same file, over four contexts of 1,024 tokens of mixed prose, code and scripts; test/golden/README.md has the commands. The reference device agrees with transformers to about 1e-11.

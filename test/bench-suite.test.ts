@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 
+import { engineSection } from "../bench/engine-pages.mjs";
 import { measureModel, ownThreads, threadCounts } from "../bench/models.mjs";
 import { readOptions } from "../bench/options.mjs";
 import { performancePage, summary } from "../bench/pages.mjs";
@@ -218,6 +219,81 @@ describe("pages of results", () => {
     expect(peerless).toContain("| 1.0e-3 / – |");
   });
 
+  test("the engine's results, whole or in part", () => {
+    const whole = {
+      machine: { processor: "P", cores: 2 },
+      versions: { node: "20", inhouse: "1", peer: "2" },
+      model: "a.gguf",
+      threads: 2,
+      date: "2026-11-21T00:00:00Z",
+      serving: {
+        rounds: 1,
+        cases: [
+          {
+            name: "8 streams",
+            seconds: 2,
+            tokensPerSecond: 512,
+            eventLoopCpuMicrosecondsPerToken: 9,
+            peers: { peer: { seconds: 12, ratio: 6 } },
+          },
+        ],
+        pace: {
+          name: "8 streams",
+          gapBeforeMs: 30,
+          gapDuringMs: 60,
+          gapRatio: 2,
+          promptShareOfItsRateAlone: 0.5,
+        },
+      },
+      alone: { engine: 99, bare: 100, ratio: 0.99 },
+      embeddings: [
+        {
+          texts: 10,
+          textTokens: [3, 9],
+          tokensPerSecond: 5,
+          seconds: { inhouse: [1], peer: [7] },
+          ratio: 7,
+        },
+      ],
+      speculation: {
+        results: [
+          {
+            case: "edit",
+            repeats: true,
+            way: "auto",
+            ratio: 2,
+            tokensPerSecond: 80,
+            tokensPerSecondWithout: 40,
+            draftTokens: 4,
+            acceptedDraftTokens: 3,
+          },
+        ],
+      },
+      soak: {
+        requests: 10,
+        model: "b.gguf",
+        cancelled: 2,
+        warmUp: 5,
+        problems: 0,
+        blocksHeld: 0,
+        memory: { warm: 1e8, last: 1e8, growth: 0 },
+      },
+    };
+    const section = engineSection(["p.engine.json", whole]);
+    for (const text of [
+      "| 12.0 | 6.00x | 9.00 |",
+      "2.00x), and the prompt keeps 50%",
+      "99% (median",
+      "7.00x |",
+      "75% |",
+    ])
+      expect(section).toContain(text);
+    expect(section).not.toMatch(/undefined|NaN/);
+    const part = engineSection(["p.engine.json", { ...whole, serving: undefined, soak: undefined }]);
+    expect(part).toContain("99% (median");
+    expect(part).not.toMatch(/Bursts|undefined|NaN/);
+  });
+
   test("results of a part of the suite", () => {
     const kernels = { isa: "avx2", runs: [{ threads: 2, readGB: 1, dotGMAC: 1, fmaGMAC: 1, products: [] }] };
     const speeds = [
@@ -225,7 +301,7 @@ describe("pages of results", () => {
       ["b.speed.json", { ...speed("Kernels only", []), models: undefined, kernels }],
       ["c.speed.json", speed("Nothing fitted", [])],
     ];
-    const page = performancePage(speeds, [["a.accuracy.json", accuracy]], [], {
+    const page = performancePage(speeds, [], [["a.accuracy.json", accuracy]], [], {
       engine: "peer 1",
       models: {},
     });
