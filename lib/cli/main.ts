@@ -14,7 +14,7 @@ import { nearest } from "../options.js";
 import { inFlags } from "./settings.js";
 import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
-import { version } from "./version.js";
+import { manifest } from "../native/manifest.js";
 
 const commands: readonly Command[] = [
   runCommand,
@@ -68,7 +68,7 @@ function endBy(name: NodeJS.Signals): void {
 async function dispatch(args: readonly string[], shell: Shell): Promise<void> {
   const [first] = args;
   if (first === "--version" || first === "-v") {
-    await shell.stdout.write(`${version()}\n`);
+    await shell.stdout.write(`${manifest.version}\n`);
     return;
   }
   const end = args.indexOf("--");

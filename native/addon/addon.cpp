@@ -7,6 +7,7 @@
 #include "native/addon/environment.h"
 #include "native/addon/file.h"
 #include "native/addon/limits.h"
+#include "native/addon/machine.h"
 #include "native/addon/model.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -19,6 +20,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment.release());
   exports.Set("openFile", Napi::Function::New(env, FileObject::open, "openFile"));
   exports.Set("loadModel", Napi::Function::New(env, ModelObject::load, "loadModel"));
+  exports.Set("version", INHOUSE_VERSION);
+  exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   exports.Set("measureLimits", Napi::Function::New(env, measure_limits, "measureLimits"));
   return exports;
 }

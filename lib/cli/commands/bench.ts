@@ -6,6 +6,7 @@ import { resolve } from "../../hub/index.js";
 import { overrideList } from "../../load-options.js";
 import type { Model } from "../../model.js";
 import type { NativeLimits } from "../../native.js";
+import { manifest } from "../../native/manifest.js";
 import type { LoadOptions } from "../../types.js";
 import { type Case, casesOf, contextOf, fitting, type Lists, nameOf, type Room } from "../bench/cases.js";
 import { type Figure, figuresOf, limitNoiseOf, noiseOf } from "../bench/figures.js";
@@ -20,7 +21,6 @@ import { load } from "../loading.js";
 import { loadFlags, loadOptions } from "../settings.js";
 import { json, ProgressBar, visible } from "../terminal.js";
 import { UsageError } from "../usage.js";
-import { version } from "../version.js";
 
 const most = 1 << 20;
 const benchFlags = {
@@ -129,7 +129,7 @@ async function bench(
   return {
     model: { path, fileBytes, architecture, quantization, parameters },
     machine: { processor: cpus()[0]?.model ?? "unknown", processors: availableParallelism() },
-    versions: { inhouse: version(), node: process.versions.node },
+    versions: { inhouse: manifest.version, node: process.versions.node },
     settings: {
       device,
       deviceDescription,
