@@ -4,6 +4,7 @@ import { InhouseError } from "../errors.js";
 import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
 import { benchCommand } from "./commands/bench.js";
+import { doctorCommand } from "./commands/doctor.js";
 import { perplexityCommand } from "./commands/perplexity.js";
 import { embedCommand } from "./commands/embed.js";
 import { inspectCommand } from "./commands/inspect.js";
@@ -25,6 +26,7 @@ const commands: readonly Command[] = [
   removeCommand,
   benchCommand,
   perplexityCommand,
+  doctorCommand,
 ];
 
 async function main(args: readonly string[]): Promise<void> {
