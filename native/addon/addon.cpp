@@ -9,9 +9,11 @@
 #include "native/addon/limits.h"
 #include "native/addon/machine.h"
 #include "native/addon/model.h"
+#include "native/platform/host.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace inhouse::addon;
+  inhouse::platform::stay_loaded();
   auto environment = std::make_unique<Environment>(env);
   environment->file_class = Napi::Persistent(FileObject::define(env));
   environment->model_class = Napi::Persistent(ModelObject::define(env));
