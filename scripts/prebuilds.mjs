@@ -11,7 +11,7 @@
 //
 // Linux with Python, CMake and, for linux-x64, g++ is all that must be there; the cross compiler is installed into
 // .cache. What has been built for other platforms before stays.
-import { mkdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -60,12 +60,13 @@ async function build(name) {
 
 try {
   const names = chosen();
+  const [, zig] = /^ziglang==(.*)$/m.exec(readFileSync(join(root, "requirements-prebuilds.txt"), "utf8"));
   const megabytes = (path) => `${(statSync(path).size / 1e6).toFixed(2)} MB`;
   for (const [i, name] of names.entries()) {
     const start = performance.now();
     console.log(`\n== ${name} (${i + 1} of ${names.length})`);
     const binary = await build(name);
-    const tarball = makePackage(name, binary, out);
+    const tarball = makePackage(name, binary, out, zig);
     const seconds = ((performance.now() - start) / 1000).toFixed(0);
     console.log(`== ${name}: ${megabytes(binary)}, packed ${megabytes(tarball)}, ${seconds} s`);
   }

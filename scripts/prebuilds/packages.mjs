@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { platformSbom } from "../packing/sbom.mjs";
 import { root } from "../source-files.mjs";
 import { oldestGlibc, targets } from "./targets.mjs";
 
@@ -28,9 +29,10 @@ function needs({ platform, libc }) {
  * @param {string} name of the target
  * @param {string} binary its path
  * @param {string} out the folder that gets `packages/<name>` and the tarball
+ * @param {string} [zig] the version of the compiler that linked it; undefined: g++
  * @returns {string} the tarball's path
  */
-export function makePackage(name, binary, out) {
+export function makePackage(name, binary, out, zig) {
   const target = targets[name];
   const folder = join(out, "packages", name);
   rmSync(folder, { recursive: true, force: true });
@@ -42,7 +44,7 @@ export function makePackage(name, binary, out) {
     description,
     license: manifest.license,
     main: "inhouse.node",
-    files: ["inhouse.node"],
+    files: ["inhouse.node", "sbom.cdx.json", "THIRD_PARTY.md"],
     os: [target.platform],
     cpu: [target.arch],
     ...(target.libc === undefined ? {} : { libc: [target.libc] }),
@@ -58,7 +60,11 @@ export function makePackage(name, binary, out) {
     `# ${own.name}\n\n${description} It is installed with the package \`inhouse\`, which loads it; ` +
       "nothing is to be imported from here.\n",
   );
-  copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"));
+  for (const paper of ["LICENSE", "THIRD_PARTY.md"]) copyFileSync(join(root, paper), join(folder, paper));
+  writeFileSync(
+    join(folder, "sbom.cdx.json"),
+    `${JSON.stringify(platformSbom(own, target, zig), undefined, 2)}\n`,
+  );
   copyFileSync(binary, join(folder, "inhouse.node"));
   return packFolder(folder, out);
 }
