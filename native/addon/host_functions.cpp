@@ -8,7 +8,7 @@
 extern "C" {
 
 #define X(name) void* __imp_##name = nullptr;
-#include "node_api_names.inc"
+#include "native/addon/node_api_names.inc"
 #undef X
 
 // The loader's own call. Zero refuses to load: a program that lacks one of the functions is no host for
@@ -18,7 +18,7 @@ int __stdcall DllMain(void*, unsigned long reason, void*) {
   if (reason != process_attach) return 1;
 #define X(name) \
   if (!(__imp_##name = inhouse::platform::host_function(#name))) return 0;
-#include "node_api_names.inc"
+#include "native/addon/node_api_names.inc"
 #undef X
   return 1;
 }
