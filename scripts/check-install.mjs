@@ -7,37 +7,23 @@
 // the installed package is tried with (Node itself, TypeScript, Jest, esbuild, file tracing) is fetched once into .cache.
 // Needs SmolLM2 (node scripts/fetch-models.mjs). The last line is "N passed, N failed".
 import { execFile, spawnSync } from "node:child_process";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { platformName } from "../dist/native/platforms.js";
 import { fetchModel } from "./fetch-models.mjs";
 import { serve } from "./packing/registry.mjs";
-import { makePackage, packFolder, packageName } from "./prebuilds/packages.mjs";
-import { targets } from "./prebuilds/targets.mjs";
-import { root } from "./source-files.mjs";
+import { allTarballs, defaultFolder } from "./packing/tarballs.mjs";
 import { installTools, npmProgram } from "./packing/tools.mjs";
+import { root } from "./source-files.mjs";
 
 const { values: options } = parseArgs({
   options: {
-    from: {
-      type: "string",
-      default: existsSync(join(root, "build-prebuilds/SHA256SUMS")) ? "build-prebuilds" : "build-local",
-    },
+    from: { type: "string", default: defaultFolder },
     node: { type: "string", default: "20,22,24,26" },
   },
 });
-const { version, dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const platform = platformName();
 const programs = join(root, "test/install/programs");
 const model = await fetchModel("smollm2:135m");
@@ -63,21 +49,6 @@ async function check(name, body) {
 function expect(text, pattern) {
   if (!pattern.test(text)) throw new Error(`expected ${pattern}, got:\n${text}`);
   return text;
-}
-
-/** The tarballs that the registry has: ours, those of run-time dependencies, and stand-ins for other platforms. */
-function tarballs() {
-  const there = join(base, "tarballs");
-  mkdirSync(there);
-  const empty = join(base, "empty.node");
-  writeFileSync(empty, "");
-  const own = (name) => join(root, options.from, `${name}-${version}.tgz`);
-  const platforms = Object.keys(targets).map((name) => {
-    const path = own(packageName(name).slice(1).replace("/", "-"));
-    return existsSync(path) ? path : makePackage(name, empty, there);
-  });
-  const others = Object.keys(dependencies).map((name) => packFolder(join(root, "node_modules", name), there));
-  return [own("inhouse"), ...platforms, ...others];
 }
 
 /** A project of its own for one version of Node, and what runs in it. */
@@ -239,7 +210,7 @@ async function tryRemedies(node) {
   });
 }
 
-const registry = await serve(tarballs());
+const registry = await serve(allTarballs(options.from, join(base, "tarballs")));
 console.log(`packages of ${options.from}`);
 try {
   const nodes = options.node
