@@ -99,11 +99,37 @@ ${instructionTable(result)}
 `;
 }
 
+/** One machine's installations and imports (bench/install.mjs). */
+function installation([name, { machine, date, versions, rounds, engines }]) {
+  const head = [
+    "package",
+    "MB installed",
+    "packages",
+    "install, s",
+    "scripts",
+    "import, ms",
+    "with its native part, ms",
+  ];
+  const rows = engines.map((engine) => [
+    `${engine.name} ${engine.version}`,
+    number(engine.bytes / 1e6),
+    String(engine.packages),
+    engine.installSeconds.toPrecision(2),
+    engine.scripts.join(", ") || "none",
+    engine.importMs.toFixed(0),
+    engine.loadMs.toFixed(0),
+  ]);
+  return `${machine.processor}, ${plural(machine.cores, "core")}, ${date.slice(0, 10)}, Node ${versions.node}, npm ${versions.npm}, medians of ${plural(rounds, "round")} (\`bench/results/${name}\`):
+
+${table(head, rows)}
+`;
+}
+
 /**
- * docs/performance.md. `speeds`, `accuracies` and `counts` (of instructions) are the results under bench/results as
- * `[file name, content]`, `peer` is the peer's divergence.
+ * docs/performance.md. `speeds`, `accuracies`, `counts` (of instructions) and `installations` are the results under
+ * bench/results as `[file name, content]`, `peer` is the peer's divergence.
  */
-export const performancePage = (speeds, accuracies, counts, peer) => `# Performance
+export const performancePage = (speeds, accuracies, counts, installations, peer) => `# Performance
 
 This page is written by \`node scripts/performance-doc.mjs\` from \`bench/results/\`.
 
@@ -117,6 +143,11 @@ ${speeds.map(speed).join("\n")}
 No ARM processor was at hand: \`node bench/instructions.mjs\` counts what the kernels execute under emulation. Each figure is instructions per multiply-add; in brackets, the share of them that multiplies and adds, which would be all at best. An \`sdot\` or \`usdot\` does 16 multiply-adds, \`smull\` and \`smlal\` 8, \`fmla\` 4; \`smmla\` and its like, which do 32, are not used. Counts say nothing of how long instructions take.
 
 ${counts.map(instructions).join("\n")}
+## Size and start
+
+\`node bench/install.mjs\` installs each package into an empty project. The time is npm's from a warm cache, without scripts: those that an installation would run are named, and what they fetch or build is not counted. An import is timed in a fresh process, from files that the system has read before, over an empty script; the last column has what makes the native part load where the import alone does not, which for node-llama-cpp includes looking at the system.
+
+${installations.map(installation).join("\n")}
 ## Accuracy
 
 Mean KL divergence (in nats) of the next-token distribution from what float32 gives for the same file, over four contexts of 1,024 tokens of mixed prose, code and scripts; test/golden/README.md has the commands. The reference device agrees with transformers to about 1e-11.
