@@ -28,6 +28,7 @@ interface Binary {
   commands: string[];
   platform: string;
   oldestSystem: string;
+  name: string;
   uuid: string;
   signature: { valid: boolean; adHoc: boolean; limit: number; offset: number } | null;
   // PE
@@ -132,7 +133,15 @@ for (const name of names) {
       });
     } else if (platform === "darwin") {
       it("needs macOS 11 and its system library alone", () => {
-        expect(binary).toMatchObject({ platform: "MACOS", oldestSystem: "11.0", searchPath: false });
+        const { platform, oldestSystem, type, name } = binary;
+        expect({ platform, oldestSystem, type, name }).toEqual({
+          platform: "MACOS",
+          oldestSystem: "11.0",
+          type: "DYLIB",
+          name: "@rpath/inhouse.node",
+        });
+        expect(binary.searchPath).toBe(false);
+        expect(binary.commands).toEqual(expect.arrayContaining(["BUILD_VERSION", "UUID", "CODE_SIGNATURE"]));
         expect(binary.libraries).toEqual(["/usr/lib/libSystem.B.dylib"]);
         expect(binary.imports.filter(isNodeApi).length).toBeGreaterThan(20);
       });

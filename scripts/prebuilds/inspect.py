@@ -64,9 +64,11 @@ def mach_o(path):
         "machine": binary.header.cpu_type.name,
         "type": binary.header.file_type.name,
         "exports": [symbol.name for symbol in binary.exported_symbols],
-        "libraries": [library.name for library in binary.libraries],
+        "libraries": [c.name for c in binary.libraries if c.command.name != "ID_DYLIB"],
         "imports": [symbol.name for symbol in binary.imported_symbols],
-        "symbols": len([s for s in binary.symbols if s.raw_type & 0xE == 0xE and not s.raw_type & 1]),
+        # Debugging entries, and names of our own; the linker's stubs stay.
+        "symbols": len([s for s in binary.symbols if s.raw_type & 0xE0 or "inhouse" in s.name]),
+        "name": next(c.name for c in binary.commands if c.command.name == "ID_DYLIB"),
         "commands": [command.command.name for command in binary.commands],
         "platform": version.platform.name,
         "oldestSystem": ".".join(map(str, version.minos[:2])),

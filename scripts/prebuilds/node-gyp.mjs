@@ -8,7 +8,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { root } from "../source-files.mjs";
 import { targetName, targets } from "./targets.mjs";
-import { kernelsToolchain, toolchain } from "./toolchain.mjs";
+import { kernelsToolchain, narrowExports, toolchain } from "./toolchain.mjs";
 
 const staging = process.cwd();
 const build = join(staging, "build");
@@ -47,9 +47,10 @@ try {
   const kernels = kernelsToolchain(targets[name], tools);
   buildAddon({
     ...toolchain(targets[name], tools),
-    CMAKE_SHARED_LINKER_FLAGS: "-s",
+    CMAKE_SHARED_LINKER_FLAGS: targets[name].platform === "darwin" ? "-Wl,-S,-x" : "-s",
     ...(kernels ? { INHOUSE_KERNELS: buildKernels(kernels) } : {}),
   });
+  if (targets[name].platform === "darwin") narrowExports(join(build, "Release/inhouse.node"));
 } catch (error) {
   console.error(error.message);
   process.exit(1);

@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { pythonEnvironment } from "../python-env.mjs";
 import { root } from "../source-files.mjs";
 
@@ -14,9 +15,11 @@ function output(command, args, env) {
   return status === 0 ? stdout.trim() : undefined;
 }
 
+const ownPython = () => pythonEnvironment("requirements-prebuilds.txt", "python-prebuilds");
+
 /** The path of zig; installs it first where it is missing. */
 function zig() {
-  const { python, env } = pythonEnvironment("requirements-prebuilds.txt", "python-prebuilds");
+  const { python, env } = ownPython();
   const code = "import ziglang, os; print(os.path.dirname(ziglang.__file__))";
   const folder = output(python[0], [...python.slice(1), "-c", code], env);
   const program = folder && join(folder, "zig");
@@ -76,4 +79,13 @@ export function kernelsToolchain(target, folder) {
   if (target.kernels === undefined) return undefined;
   mkdirSync(folder, { recursive: true });
   return { CMAKE_CXX_COMPILER: wrapper(join(folder, "g++"), [gxx(), anywhere]) };
+}
+
+/** Leaves a library for macOS the entry points of Node-API alone; on Linux and Windows the linker does. */
+export function narrowExports(path) {
+  const { python, env } = ownPython();
+  const script = fileURLToPath(new URL("narrow-exports.py", import.meta.url));
+  const names = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
+  if (output(python[0], [...python.slice(1), script, path, ...names], env) === undefined)
+    throw new Error(`the exports of ${path} could not be narrowed`);
 }
