@@ -1,7 +1,7 @@
 // `npm run prebuilds`: the addon for every platform, built on this machine, in build-prebuilds/:
 //
-//   prebuilds/<platform>-<arch>/inhouse[.<libc>].node   as prebuildify lays them out (INHOUSE_PREBUILD=build-prebuilds
-//                                                       makes the library load from there)
+//   prebuilds/<platform>-<arch>/inhouse[.<libc>].node   as prebuildify lays them out; with this folder's
+//                                                       path in INHOUSE_PREBUILD the library loads from there
 //   packages/<platform>/                                the platform's npm package
 //   inhouse-<platform>-<version>.tgz                    its tarball
 //   SHA256SUMS                                          of the tarballs there are

@@ -13,8 +13,11 @@ import { kernelsToolchain, narrowExports, toolchain } from "./toolchain.mjs";
 const staging = process.cwd();
 const build = join(staging, "build");
 const jobs = String(availableParallelism());
-const zigCache = join(root, ".cache", "zig");
-const env = { ...process.env, ZIG_GLOBAL_CACHE_DIR: zigCache, ZIG_LOCAL_CACHE_DIR: zigCache };
+const env = {
+  ...process.env,
+  ZIG_GLOBAL_CACHE_DIR: join(root, ".cache", "zig"), // the platforms' C and C++ libraries
+  ZIG_LOCAL_CACHE_DIR: join(build, "zig"), // our objects, which go with the build folder
+};
 
 function run(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: root, env, stdio: "inherit" });
