@@ -1,12 +1,13 @@
 // Many requests at once, beside peers: how long a burst of streams takes, streams that share a long prefix, and, of
-// inhouse alone, how streams keep their pace while a long prompt arrives and what a token costs the event loop.
+// inhouse alone, how streams keep their pace while a long prompt arrives and what a token costs the event loop: the time
+// that its thread computes (…CpuMicroseconds…), and the time until it waits again, with what other threads take meanwhile.
 //
 //   node bench/serving.mjs MODEL [--peer NAME] [--rounds N] [--threads N] [--streams N,…] [--json FILE]
 //
 // Needs `npm run build`, and `npm install` in bench/peers for peers. Every measurement has a process of its own, the
 // engines in turn; medians are shown. Prompts are token ids without repetition, and every stream writes all its tokens.
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
@@ -26,6 +27,16 @@ async function drain(stream) {
   for await (const _ of stream);
 }
 
+/** Microseconds that this thread has computed, which others' share of the processor does not change; NaN if unknown. */
+function threadMicroseconds() {
+  if (process.threadCpuUsage) {
+    const { user, system } = process.threadCpuUsage();
+    return user + system;
+  }
+  if (process.platform !== "linux") return NaN;
+  return Number(readFileSync("/proc/thread-self/schedstat", "utf8").split(" ")[0]) / 1000;
+}
+
 /** Streams that begin together: seconds until the last one ends. */
 async function burst({ engine, path, settings, streams, shared, own, tokens, vocabularySize }) {
   const { opener } = await import(`./peers/${engine}.mjs`);
@@ -37,10 +48,15 @@ async function burst({ engine, path, settings, streams, shared, own, tokens, voc
   const all = Array.from({ length: streams }, () => [...prefix, ...prompts(own)]);
   const start = performance.now();
   const idle = performance.eventLoopUtilization();
+  const computed = threadMicroseconds();
   await Promise.all(all.map((prompt) => drain(session.generate(prompt, tokens))));
   const seconds = (performance.now() - start) / 1000;
   const { active } = performance.eventLoopUtilization(idle);
-  return { seconds, eventLoopMicroseconds: (active * 1000) / (streams * tokens) };
+  return {
+    seconds,
+    eventLoopMicroseconds: (active * 1000) / (streams * tokens),
+    eventLoopCpuMicroseconds: (threadMicroseconds() - computed) / (streams * tokens),
+  };
 }
 
 /** Gaps between tokens of 8 streams, before and while a prompt of `long` tokens is computed. */
@@ -131,12 +147,14 @@ const cases = [
 const results = [];
 for (const { name, ...one } of cases) {
   const seconds = Object.fromEntries(engines.map((engine) => [engine, []]));
-  const crossing = [];
+  const crossing = { active: [], cpu: [] };
   for (let i = 0; i < rounds; i++) {
     for (const engine of engines) {
       const result = run({ kind: "burst", engine, ...one });
       seconds[engine].push(result.seconds);
-      if (engine === "inhouse") crossing.push(result.eventLoopMicroseconds);
+      if (engine !== "inhouse") continue;
+      crossing.active.push(result.eventLoopMicroseconds);
+      crossing.cpu.push(result.eventLoopCpuMicroseconds);
     }
   }
   const ours = median(seconds.inhouse);
@@ -144,7 +162,8 @@ for (const { name, ...one } of cases) {
     name,
     seconds: round(ours),
     tokensPerSecond: round((one.streams * (one.own + one.tokens)) / ours, 1),
-    eventLoopMicrosecondsPerToken: round(median(crossing), 1),
+    eventLoopMicrosecondsPerToken: round(median(crossing.active), 1),
+    eventLoopCpuMicrosecondsPerToken: round(median(crossing.cpu), 1),
     peers: Object.fromEntries(
       peers.map((peer) => [
         peer,

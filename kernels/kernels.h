@@ -59,7 +59,6 @@ void pack_dense_panel(DenseType type, const uint8_t* const* rows, int64_t cols, 
 // dst [cols]
 void decode_dense_row(DenseType type, const uint8_t* panel, int lane, int64_t cols, float* dst);
 
-inline constexpr int kFewRows = 4;      // activation rows that `few` takes at once
 inline constexpr int kStripPanels = 2;  // panels that `many` unpacks at once
 inline constexpr int kDensePanels = 4;  // panels that `dense` works on together
 // Bytes of scratch that `many` needs.
@@ -129,7 +128,8 @@ struct Kernels {
   // [stride / 16]. A row with a number that is not finite gets scale NaN there.
   void (*quantize)(const float* x, int64_t rows, int64_t cols, int64_t stride, int planes, int8_t* codes,
                    float* scales, int16_t* sums);
-  // Up to kFewRows activation rows times panels [begin, end), straight from the packed form.
+  // Up to few_rows activation rows (an even number) times panels [begin, end), straight from the packed form.
+  int few_rows;
   void (*few[kFormats])(const PackedMatrix& w, const QuantizedRows& x, int rows, int64_t begin, int64_t end,
                         const ProductOut& out);
   // Any number of rows times panels [begin, end), which are unpacked once per 256 K values. Activations stay

@@ -4,13 +4,14 @@ import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
-import type { NativeAdapterUse, NativeEvent } from "./native.js";
+import type { NativeAdapterUse } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver } from "./requests.js";
+import type { Receiver, RequestEvent } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { EmbedTrace } from "./trace.js";
 import type { Adapter, ModelInfo, OrderOptions, Pooling, PromptOptions, ScaledAdapter } from "./types.js";
 
 /** A text, or its token ids as they are to be taken. */
@@ -75,6 +76,7 @@ export async function embed(
   texts: string | readonly TextOrTokens[],
   given: EmbedOptions,
   site: CallSite,
+  trace?: EmbedTrace,
 ): Promise<Float32Array[]> {
   const list = typeof texts === "string" ? [texts] : textList("embed", "text", texts);
   const options = readOptions("embed", given, embedRules);
@@ -91,10 +93,12 @@ export async function embed(
     );
   }
   const use = adapterUse("embed", options.adapter, host.adapterOwner);
+  if (trace) trace.texts = list.length;
   signal?.throwIfAborted();
   const held = hold(use);
   try {
     const { tokens, ends } = await encode(list, info.contextLength, tokenizer, options);
+    if (trace) trace.tokens = tokens.length;
     if (list.length === 0) return [];
     return await new Promise((resolve, reject) => {
       const normalize = options.normalize ?? true;
@@ -202,11 +206,11 @@ class Embedding implements Receiver {
     this.#vectors = new Array<Float32Array>(count);
   }
 
-  receive(event: NativeEvent): void {
+  receive({ details }: RequestEvent): void {
     if (this.#over) return;
-    const { finish, texts = [], vectors } = event;
+    const { finish, texts = [], vectors } = details;
     if (finish === "error") {
-      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
+      const error = details.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
       this.fail(this.site.native(error));
     } else if (finish === "cancelled") this.lost();
     else {

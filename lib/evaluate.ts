@@ -5,11 +5,12 @@ import { onAbort } from "./abort.js";
 import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
-import type { NativeEvent } from "./native.js";
+import type { NativeDetails } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver } from "./requests.js";
+import type { Receiver, RequestEvent } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
+import type { EvaluateTrace } from "./trace.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 
 /** Rows are copied to JavaScript in pieces of about this size, between which the event loop is free. */
@@ -52,15 +53,17 @@ export function tokenIds(call: string, tokens: unknown, contextLength: number): 
 }
 
 /** `Model.evaluate`, for a model that is not disposed of. */
-export function evaluate(
+export async function evaluate(
   host: RunHost,
   { vocabularySize, contextLength }: ModelInfo,
   tokens: ArrayLike<number>,
   options: EvaluateOptions,
   site: CallSite,
+  trace?: EvaluateTrace,
 ): Promise<EvaluateResult> {
   const ids = tokenIds("evaluate", tokens, contextLength);
   const read = readOptions("evaluate", options, evaluateRules);
+  if (trace) trace.tokens = ids.length;
   return new Promise((resolve, reject) => {
     const adapter = adapterUse("evaluate", read.adapter, host.adapterOwner);
     const evaluation = new Evaluation(host, vocabularySize, ids.length, read, site, resolve, reject);
@@ -120,8 +123,13 @@ class Evaluation extends AsyncResource implements Receiver {
     }
   }
 
-  receive(event: NativeEvent): void {
-    this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(event)));
+  receive({ details }: RequestEvent): void {
+    const { finish, error } = details;
+    // What ended early does not wait for `onRows`, which may never settle.
+    if (finish === "cancelled") this.lost();
+    else if (finish === "error") {
+      this.#fail(this.site.native(error ?? { code: "ERR_INHOUSE_INTERNAL", message: "the engine failed" }));
+    } else this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
   }
 
   lost(): void {
@@ -129,23 +137,19 @@ class Evaluation extends AsyncResource implements Receiver {
     this.#fail(this.site.error("ERR_INHOUSE_DISPOSED", "the model was disposed of while it evaluated"));
   }
 
-  async #take(event: NativeEvent): Promise<void> {
+  async #take(event: NativeDetails): Promise<void> {
     if (this.#over) return;
     const { finish, first = 0, tokenLogprobs, rowCount = 0 } = event;
     try {
       if (tokenLogprobs) this.#logprobs.set(tokenLogprobs, first);
       if (rowCount > 0) await this.#handOut(first, rowCount);
-      if (tokenLogprobs && !this.#disposed) this.#call(() => this.host.engine.acknowledge(event.request));
+      if (tokenLogprobs && !this.#disposed) this.#call(() => this.host.engine.acknowledge(this.#request!));
     } catch (error) {
       this.#cancel();
       this.#fail(error);
       return;
     }
-    if (finish === "error") {
-      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
-      this.#fail(this.site.native(error));
-    } else if (finish === "cancelled") this.lost();
-    else if (finish !== "none") this.#end(event);
+    if (finish !== "none") this.#end(event);
   }
 
   async #handOut(first: number, rowCount: number): Promise<void> {
@@ -167,7 +171,7 @@ class Evaluation extends AsyncResource implements Receiver {
     }
   }
 
-  #end(event: NativeEvent): void {
+  #end(event: NativeDetails): void {
     if (this.#over) return;
     this.#finish();
     const { promptTokens = 0, completionTokens = 0, queueMs = 0, promptMs = 0 } = event.usage ?? {};

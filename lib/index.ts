@@ -9,4 +9,5 @@ export type { ChatOptions, CompleteOptions, GenerateOptions } from "./request.js
 export type { LogitBias, SamplingOptions } from "./sampling.js";
 export type { Score, ScoreOptions } from "./score.js";
 export type { DecodeOptions, EncodeOptions, TextRange, Tokenizer } from "./tokenizer/tokenizer.js";
+export type { EmbedTrace, EvaluateTrace, GenerateTrace, LoadTrace, ScoreTrace, Trace } from "./trace.js";
 export type * from "./types.js";

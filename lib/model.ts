@@ -28,6 +28,7 @@ import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
 import { score, type Score, type ScoreOptions } from "./score.js";
 import { StateTransfers } from "./state.js";
 import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
+import { traced } from "./trace.js";
 import type {
   Adapter,
   AdapterOptions,
@@ -137,7 +138,13 @@ export interface Model extends AsyncDisposable {
 export async function loadModel(file: string | URL, options: LoadOptions = {}): Promise<Model> {
   const site = new CallSite(loadModel);
   const resolved = resolveLoad(file, options);
-  return new LoadedModel(await load(resolved, site));
+  return traced(
+    "load",
+    () => ({ model: resolved.path }),
+    async () => new LoadedModel(await load(resolved, site)),
+    (model) => model,
+    ({ info }) => info,
+  );
 }
 
 /** Tokens of a block of the key/value cache. */
@@ -238,6 +245,7 @@ class LoadedModel implements Model {
     this.#check("chat");
     const resolved = resolveRequest("chat", given, chatRules, this.#core);
     return this.#generate(
+      "chat",
       site,
       resolved,
       unlessTooLong(() => this.#conversation(messages, resolved.options)),
@@ -251,6 +259,7 @@ class LoadedModel implements Model {
     this.#check("complete");
     const resolved = resolveRequest("complete", given, completeRules, this.#core);
     return this.#generate(
+      "complete",
       site,
       resolved,
       unlessTooLong(() => this.#prompt(prompt, resolved.options)),
@@ -260,13 +269,25 @@ class LoadedModel implements Model {
   async evaluate(tokens: ArrayLike<number>, options: EvaluateOptions = {}): Promise<EvaluateResult> {
     const site = new CallSite(LoadedModel.prototype, "evaluate");
     this.#check("evaluate");
-    return evaluate(this.#core, this.info, tokens, options, site);
+    return traced(
+      "evaluate",
+      this.#about,
+      (trace) => evaluate(this.#core, this.info, tokens, options, site, trace),
+      (result) => result,
+      ({ usage, timings }) => ({ usage, timings }),
+    );
   }
 
   async embed(texts: string | readonly TextOrTokens[], options: EmbedOptions = {}): Promise<Float32Array[]> {
     const site = new CallSite(LoadedModel.prototype, "embed");
     this.#check("embed");
-    return embed(this.#core, this.info, this.tokenizer, texts, options, site);
+    return traced(
+      "embed",
+      this.#about,
+      (trace) => embed(this.#core, this.info, this.tokenizer, texts, options, site, trace),
+      (vectors) => vectors,
+      () => undefined,
+    );
   }
 
   async score(
@@ -276,7 +297,13 @@ class LoadedModel implements Model {
   ): Promise<Score[]> {
     const site = new CallSite(LoadedModel.prototype, "score");
     this.#check("score");
-    return score(this.#core, this.info, this.tokenizer, prompt, continuations, options, site);
+    return traced(
+      "score",
+      this.#about,
+      (trace) => score(this.#core, this.info, this.tokenizer, prompt, continuations, options, site, trace),
+      (scores) => scores,
+      () => undefined,
+    );
   }
 
   get adapters(): readonly Adapter[] {
@@ -291,13 +318,14 @@ class LoadedModel implements Model {
 
   stats(): ModelStats {
     this.#check("stats");
-    const { rows, kvBlocks, kvHeld, kvIdle, step, firstToken, betweenTokens, ...counts } =
+    const { rows, kvBlocks, kvHeld, kvIdle, step, batch, firstToken, betweenTokens, ...counts } =
       this.#core.engine.stats();
     return {
       ...counts,
       stepTokens: rows,
       kv: { tokens: kvBlocks * blockTokens, held: kvHeld * blockTokens, kept: kvIdle * blockTokens },
       stepMs: step,
+      batchTokens: batch,
       timeToFirstTokenMs: firstToken,
       timeBetweenTokensMs: betweenTokens,
     };
@@ -324,6 +352,9 @@ class LoadedModel implements Model {
     return this.dispose();
   }
 
+  /** What every trace of this model begins with. */
+  readonly #about = (): { model: string } => ({ model: this.info.path });
+
   #check(call: string): void {
     if (this.#disposed) {
       throw new InhouseError("ERR_INHOUSE_DISPOSED", `${call}: this model was disposed of; load it again`);
@@ -331,23 +362,34 @@ class LoadedModel implements Model {
   }
 
   #generate(
+    call: "chat" | "complete",
     site: CallSite,
     { options, spec, seed, adapter }: ResolvedRequest<GenerateOptions>,
     prompt: RunInput["prompt"],
   ): Generation | Generation[] {
     const { signal, logitsProcessor, n } = options;
-    const start = (own: GenerateSpec, ownSeed: number, ownPrompt: RunInput["prompt"]): Generation =>
-      makeGeneration(
-        new Run(this.#core, {
-          site,
-          spec: own,
+    const start = (own: GenerateSpec, ownSeed: number, ownPrompt: RunInput["prompt"]): Generation => {
+      const input = { site, spec: own, seed: ownSeed, adapter, signal, prompt: ownPrompt, logitsProcessor };
+      const { temperature, topK, topP } = own.sampling;
+      const run = traced(
+        "generate",
+        () => ({
+          ...this.#about(),
+          call,
+          maxTokens: options.maxTokens,
+          temperature,
+          topK,
+          topP,
           seed: ownSeed,
-          adapter,
-          signal,
-          prompt: ownPrompt,
-          logitsProcessor,
+          priority: own.priority,
+          adapter: adapter?.adapter.name,
         }),
+        (trace) => new Run(this.#core, { ...input, trace }),
+        (run) => run.ended,
+        ({ finishReason, usage, timings }) => ({ finishReason, usage, timings }),
       );
+      return makeGeneration(run);
+    };
     if (n === undefined) return start(spec, seed, prompt);
     // One prompt for all: encoded once, and not while any of them still wants it ended.
     const never = new AbortController().signal;

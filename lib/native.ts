@@ -98,7 +98,7 @@ export interface NativeModel {
   createEngine(
     vocabulary: { bytes: Uint8Array; offsets: Uint32Array },
     options: NativeEngineOptions,
-    onEvents: (events: NativeEvent[]) => void,
+    onEvents: NativeEventsCallback,
     onReady: (error: NativeError | null, engine: NativeEngine) => void,
     draft: NativeModel | undefined,
   ): void;
@@ -237,7 +237,7 @@ export interface NativeEmbedding extends NativeOrder {
 
 export type NativeSpec = NativeEvaluation | NativeGeneration;
 
-/** Counts of durations in milliseconds: counts[i] of those below bounds[i] and not below bounds[i - 1]. */
+/** Counts of values: counts[i] of those below bounds[i] and not below bounds[i - 1]. */
 export interface NativeHistogram {
   count: number;
   sum: number;
@@ -267,6 +267,7 @@ export interface NativeStats {
   kvHeld: number;
   kvIdle: number;
   step: NativeHistogram;
+  batch: NativeHistogram;
   firstToken: NativeHistogram;
   betweenTokens: NativeHistogram;
 }
@@ -285,13 +286,17 @@ export interface NativeUsage {
   decodeMs: number;
 }
 
-/** What one request got since the last call. */
-export interface NativeEvent {
-  request: number;
+/**
+ * The events of a step, at most one call for all requests. Of each event: its request (low and high 32 bits), 1 + the
+ * place of its details (0: it has none), how many tokens and bytes of text it has, the tokens, the bytes and what fills
+ * them up to 32 bits. Numbers in one array, since an object of each would cost several times as much.
+ */
+export type NativeEventsCallback = (packed: Int32Array, details: NativeDetails[]) => void;
+
+/** What few events have. */
+export interface NativeDetails {
+  /** Not "none": it is the request's last event. */
   finish: "none" | "stop" | "length" | "cancelled" | "error";
-  tokens?: number[];
-  /** UTF-8; may end inside a character. */
-  text?: Uint8Array;
   logprobs?: { token: number; logprob: number; top: { token: number; logprob: number }[] }[];
   /** With the last event. */
   usage?: NativeUsage;

@@ -5,11 +5,12 @@ import { AsyncResource } from "node:async_hooks";
 import { onAbort } from "./abort.js";
 import type { AdapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
-import type { NativeAdapter, NativeEngine, NativeEvent, NativeUsage } from "./native.js";
+import type { NativeAdapter, NativeEngine, NativeUsage } from "./native.js";
 import { invalidArgument, show } from "./options.js";
 import type { GenerateSpec } from "./request.js";
-import type { Receiver, Requests } from "./requests.js";
+import type { Receiver, RequestEvent, Requests } from "./requests.js";
 import { Utf8Stream } from "./tokenizer/tokenizer.js";
+import type { GenerateTrace } from "./trace.js";
 import type {
   Delta,
   FinishReason,
@@ -54,6 +55,7 @@ export interface RunInput {
   /** May encode in slices until the signal given to it is aborted. */
   prompt: (signal: AbortSignal) => Prompt | Promise<Prompt>;
   logitsProcessor: LogitsProcessor | undefined;
+  trace: GenerateTrace | undefined;
 }
 
 /** Deltas that nobody has read, at which a run that nobody waits for is paused, and at which it goes on. */
@@ -195,6 +197,7 @@ export class Run extends AsyncResource implements Receiver {
   #submit(prompt: Prompt): void {
     if (this.#over) return;
     this.#prompt = prompt;
+    if (this.#input.trace) this.#input.trace.promptTokens = prompt.tokens.length;
     this.#submitted = performance.now();
     try {
       const { spec, adapter } = this.#input;
@@ -241,17 +244,37 @@ export class Run extends AsyncResource implements Receiver {
     }
   }
 
-  receive(event: NativeEvent): void {
+  // Nothing of the user's is called here but `#process`: who awaits a promise has his own async context back anyway.
+  receive({ tokens, text, details }: RequestEvent): void {
     if (this.#over) return;
-    this.runInAsyncScope(() => this.#take(event));
+    const { finish, logprobs, tokenLogprobs } = details;
+    if (tokenLogprobs) this.#promptLogprobs.push(...tokenLogprobs);
+    if (details.rowCount) this.runInAsyncScope(() => void this.#process());
+    if (tokens.length > 0 && this.#tokens.length === 0) this.#firstToken = performance.now();
+    for (const token of tokens) {
+      this.#tokens.push(token);
+      this.#unsent.tokens.push(token);
+    }
+    for (const entry of logprobs ?? []) {
+      this.#logprobs.push(entry);
+      this.#unsent.logprobs.push(entry);
+    }
+    const complete = this.#utf8.push(text);
+    if (finish === "none") {
+      if (complete !== "") this.#emit(complete);
+    } else if (finish === "error") {
+      const error = details.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
+      this.#fail(this.#site.native(error));
+    } else {
+      this.#flush(complete);
+      this.#end(finish, details.stop, details.usage ?? noUsage);
+    }
   }
 
   lost(): void {
     if (this.#over) return;
-    this.runInAsyncScope(() => {
-      this.#flush("");
-      this.#end("cancelled", undefined, { ...noUsage, completionTokens: this.#tokens.length });
-    });
+    this.#flush("");
+    this.#end("cancelled", undefined, { ...noUsage, completionTokens: this.#tokens.length });
   }
 
   /** Lets the caller change the logits of the next token. */
@@ -271,33 +294,6 @@ export class Run extends AsyncResource implements Receiver {
       this.#cancelRequest();
       this.#fail(error);
     }
-  }
-
-  #take(event: NativeEvent): void {
-    const { tokens = [], logprobs = [], tokenLogprobs, finish } = event;
-    if (tokenLogprobs) this.#promptLogprobs.push(...tokenLogprobs);
-    if (event.rowCount) void this.#process();
-    if (tokens.length > 0 && this.#tokens.length === 0) this.#firstToken = performance.now();
-    for (const token of tokens) {
-      this.#tokens.push(token);
-      this.#unsent.tokens.push(token);
-    }
-    for (const entry of logprobs) {
-      this.#logprobs.push(entry);
-      this.#unsent.logprobs.push(entry);
-    }
-    const text = event.text ? this.#utf8.push(event.text) : "";
-    if (finish === "none") {
-      if (text !== "") this.#emit(text);
-      return;
-    }
-    if (finish === "error") {
-      const error = event.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
-      this.#fail(this.#site.native(error));
-      return;
-    }
-    this.#flush(text);
-    this.#end(finish, event.stop, event.usage ?? noUsage);
   }
 
   /** The last delta: with bytes that never became a character, and tokens without text. */

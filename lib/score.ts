@@ -7,13 +7,14 @@ import type { CallSite } from "./call-site.js";
 import { cancel, hold, textList, type TextOrTokens } from "./embed.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
-import type { NativeAdapterUse, NativeEvent } from "./native.js";
+import type { NativeAdapterUse } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver } from "./requests.js";
+import type { Receiver, RequestEvent } from "./requests.js";
 import type { RunHost } from "./run.js";
 import { Pacer } from "./tokenizer/slices.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { ScoreTrace } from "./trace.js";
 import type { Adapter, ModelInfo, OrderOptions, PromptOptions, ScaledAdapter } from "./types.js";
 
 /** Options of `score`. Those of `PromptOptions` are about texts; lists of token ids are taken as they are. */
@@ -59,6 +60,7 @@ export async function score(
   continuations: readonly TextOrTokens[],
   given: ScoreOptions,
   site: CallSite,
+  trace?: ScoreTrace,
 ): Promise<Score[]> {
   if (typeof prompt !== "string" && (typeof prompt !== "object" || (prompt as unknown) === null)) {
     throw invalidArgument(`score: the prompt is ${show(prompt)}; expected a text or a list of token ids`);
@@ -66,10 +68,12 @@ export async function score(
   const list = textList("score", "continuation", continuations);
   const options = readOptions("score", given, scoreRules);
   const use = adapterUse("score", options.adapter, host.adapterOwner);
+  if (trace) trace.continuations = list.length;
   options.signal?.throwIfAborted();
   const held = hold(use);
   try {
     const items = await encode(prompt, list, info.contextLength, tokenizer, options);
+    if (trace) trace.tokens = items.reduce((sum, { ids }) => sum + ids.length, 0);
     if (items.length === 0) return [];
     return await new Promise((resolve, reject) => {
       new Scoring(host, items, info.maxConcurrent, options, held, site, resolve, reject).start();
@@ -222,12 +226,9 @@ class Scoring {
     return true;
   }
 
-  #take(
-    { request, finish, first = 0, tokenLogprobs, greedy, error }: NativeEvent,
-    from: number,
-    result: Score,
-  ): void {
+  #take({ request, details }: RequestEvent, from: number, result: Score): void {
     if (this.#over) return;
+    const { finish, first = 0, tokenLogprobs, greedy, error } = details;
     if (tokenLogprobs) {
       result.logprobs.set(tokenLogprobs, first + 1 - from);
       for (const logprob of tokenLogprobs) result.logprob += logprob;

@@ -327,7 +327,7 @@ export interface GenerationResult {
   dropped?: { messages: number; tokens: number };
 }
 
-/** Counts of durations, in milliseconds. `counts[i]` are those below `bounds[i]` and not below the bound before. */
+/** Counts of durations in milliseconds, or of sizes. `counts[i]` are those below `bounds[i]` and not below the bound before. */
 export interface Histogram {
   count: number;
   /** Of all durations. */
@@ -366,6 +366,8 @@ export interface ModelStats {
   stepMs: Histogram;
   timeToFirstTokenMs: Histogram;
   timeBetweenTokensMs: Histogram;
+  /** Tokens of a step: those of prompts, and one or, with guesses, several of each request that is writing. */
+  batchTokens: Histogram;
 }
 
 /** Options of `loadState`. */

@@ -222,6 +222,22 @@ describe("overflow", () => {
   });
 });
 
+describe("stats", () => {
+  it("count the tokens of steps", async () => {
+    const before = model.stats();
+    await model.complete(tokens(40, 11), { ...greedy, maxTokens: 3, cachePrompt: false }).result();
+    const after = model.stats();
+    const { bounds, counts, count, sum } = after.batchTokens;
+    expect(bounds.slice(0, 4)).toEqual([2, 4, 8, 16]);
+    expect(count).toBe(after.steps);
+    expect(sum).toBe(after.stepTokens);
+    // The prompt's 40 tokens, then one and one.
+    expect(sum - before.batchTokens.sum).toBe(42);
+    expect(counts[0] - before.batchTokens.counts[0]).toBe(2);
+    expect(counts[5] - before.batchTokens.counts[5]).toBe(1);
+  });
+});
+
 describe("readers", () => {
   it("hold back their own generation alone", { timeout: 60_000 }, async () => {
     const slow = Array.from({ length: 4 }, (_, i) =>

@@ -221,25 +221,16 @@ inline void few_rows(const PackedMatrix& m, const QuantizedRows& x, int64_t pane
   }
 }
 
-template <PackedFormat f>
+// Rows that `few` takes at once, at most: as many as leave a register for each sum.
+constexpr int kFewRows = kHalves == 1 ? 8 : 4;
+
+template <PackedFormat f, int most = kFewRows>
 void few(const PackedMatrix& m, const QuantizedRows& x, int rows, int64_t begin, int64_t end,
          const ProductOut& out) {
-  for (int64_t panel = begin; panel < end; ++panel) {
-    switch (rows) {
-      case 1:
-        few_rows<f, 1>(m, x, panel, out);
-        break;
-      case 2:
-        few_rows<f, 2>(m, x, panel, out);
-        break;
-      case 3:
-        few_rows<f, 3>(m, x, panel, out);
-        break;
-      default:
-        few_rows<f, 4>(m, x, panel, out);
-        break;
-    }
+  if constexpr (most > 1) {
+    if (rows < most) return few<f, most - 1>(m, x, rows, begin, end, out);
   }
+  for (int64_t panel = begin; panel < end; ++panel) few_rows<f, most>(m, x, panel, out);
 }
 
 // An unpacked strip: `panels` panels of up to 256 K values.

@@ -34,6 +34,7 @@ constexpr Kernels table(const char* name, const char* title) {
       .title = title,
       .full_zero_point = kFullZeroPoint,
       .quantize = quantize,
+      .few_rows = kFewRows,
       .few = {INHOUSE_EACH_FORMAT(INHOUSE_FEW)},
       .many = {INHOUSE_EACH_FORMAT(INHOUSE_MANY)},
       .dense = {dense<DenseType::f32>, dense<DenseType::f16>, dense<DenseType::bf16>},

@@ -29,20 +29,32 @@ function validSecond(lead: number, second: number): boolean {
   return true;
 }
 
+/** Up to so many bytes of ASCII are text sooner than TextDecoder gets going. */
+const fewBytes = 24;
+
 /** Decodes bytes to text as TextDecoder does: what is not UTF-8 becomes U+FFFD; a byte order mark is kept. */
 export function decodeBytes(bytes: Uint8Array): string {
+  if (bytes.length <= fewBytes && isAscii(bytes)) return String.fromCharCode.apply(null, bytes as never);
   return decoder.decode(bytes);
 }
+
+function isAscii(bytes: Uint8Array): boolean {
+  for (const byte of bytes) if (byte >= 0x80) return false;
+  return true;
+}
+
+const nothing = new Uint8Array(0);
 
 /**
  * Makes text from bytes that arrive in pieces, without ever splitting a character: an incomplete one is held back until
  * the rest arrives. All results joined equal the text of all bytes joined.
  */
 export class Utf8Stream {
-  private held: Uint8Array = new Uint8Array(0);
+  private held: Uint8Array = nothing;
 
   /** The text that is complete now; may be empty. */
   push(bytes: Uint8Array): string {
+    if (bytes.length === 0) return "";
     let all = bytes;
     if (this.held.length > 0) {
       all = new Uint8Array(this.held.length + bytes.length);
@@ -50,14 +62,18 @@ export class Utf8Stream {
       all.set(bytes, this.held.length);
     }
     const complete = all.length - incompleteTail(all);
+    if (complete === all.length) {
+      this.held = nothing;
+      return decodeBytes(all);
+    }
     this.held = all.slice(complete);
-    return complete === 0 ? "" : decodeBytes(all.subarray(0, complete));
+    return decodeBytes(all.subarray(0, complete));
   }
 
   /** The end: an incomplete character becomes U+FFFD. The stream can be used again afterwards. */
   flush(): string {
     const rest = this.held;
-    this.held = new Uint8Array(0);
+    this.held = nothing;
     return rest.length === 0 ? "" : decodeBytes(rest);
   }
 }

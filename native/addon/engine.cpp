@@ -86,7 +86,7 @@ Napi::Value histogram_value(Napi::Env env, const Histogram& histogram) {
   auto bounds = Napi::Array::New(env, Histogram::kBuckets),
        counts = Napi::Array::New(env, Histogram::kBuckets);
   for (int i = 0; i < Histogram::kBuckets; ++i) {
-    bounds[uint32_t(i)] = Napi::Number::New(env, Histogram::bound(i));
+    bounds[uint32_t(i)] = Napi::Number::New(env, histogram.bound(i));
     counts[uint32_t(i)] = Napi::Number::New(env, double(histogram.counts[size_t(i)]));
   }
   object.Set("count", Napi::Number::New(env, double(histogram.count)));
@@ -298,6 +298,7 @@ Napi::Value EngineObject::stats(const Napi::CallbackInfo& info) {
     set("kvHeld", stats.kv_held);
     set("kvIdle", stats.kv_idle);
     object.Set("step", histogram_value(env, stats.step));
+    object.Set("batch", histogram_value(env, stats.batch));
     object.Set("firstToken", histogram_value(env, stats.first_token));
     object.Set("betweenTokens", histogram_value(env, stats.between_tokens));
     return object;

@@ -81,6 +81,32 @@ Napi::Value logprobs_value(Napi::Env env, const std::vector<Sampled>& logprobs) 
   return list;
 }
 
+// Whether it has more than tokens and text.
+bool has_details(const Event& event) {
+  return event.finish != FinishReason::none || !event.logprobs.empty() || !event.texts.empty() ||
+         is_evaluate(event);
+}
+
+// Numbers in front of each event's tokens and bytes.
+constexpr size_t kEventHead = 5;
+
+size_t packed_size(const Event& event) {
+  return kEventHead + event.tokens.size() + (event.text.size() + 3) / 4;
+}
+
+// Writes one event, with its details at place `details` or without any (0), and returns what follows it.
+int32_t* pack(int32_t* at, const Event& event, uint32_t details) {
+  const size_t words = (event.text.size() + 3) / 4;
+  *at++ = int32_t(uint32_t(event.request));
+  *at++ = int32_t(uint32_t(event.request >> 32));
+  *at++ = int32_t(details);
+  *at++ = int32_t(event.tokens.size());
+  *at++ = int32_t(event.text.size());
+  at = std::copy(event.tokens.begin(), event.tokens.end(), at);
+  if (!event.text.empty()) std::memcpy(at, event.text.data(), event.text.size());
+  return at + words;
+}
+
 }  // namespace
 
 void Session::start(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options) {
@@ -149,24 +175,31 @@ void Session::deliver(Napi::Env env) {
     merged_.clear();
     std::swap(lost, lost_);
   }
-  auto batch = Napi::Array::New(env, events.size());
-  uint32_t count = 0;
-  for (Event& event : events) {
-    batch[count++] = event_value(env, event);
+  for (const Event& event : events)
     if (event.finish != FinishReason::none) forget(env, event.request);
-  }
   // Events did not fit into memory, and nobody knows whose: every request ends with an error.
+  size_t size = lost ? open_.size() * kEventHead : 0;
+  for (const Event& event : events) size += packed_size(event);
+  auto packed = Napi::Int32Array::New(env, size);
+  auto details = Napi::Array::New(env);
+  int32_t* at = packed.Data();
+  uint32_t detailed = 0;
+  const auto add = [&](Event& event) {
+    const bool more = has_details(event);
+    if (more) details[detailed++] = details_value(env, event);
+    at = pack(at, event, more ? detailed : 0);
+  };
+  for (Event& event : events) add(event);
   while (lost && !open_.empty()) {
     Event event;
     event.request = open_.begin()->first;
     event.finish = FinishReason::error;
     event.error = Error(Code::out_of_memory, "out of memory");
-    batch[count++] = event_value(env, event);
-    open_.erase(open_.begin());
-    mailbox_->release(env);
+    add(event);
+    forget(env, event.request);
     cancel(event.request);
   }
-  environment.callbacks->call(env, on_events_, {batch});
+  environment.callbacks->call(env, on_events_, {packed, details});
 }
 
 void Session::cancel(uint64_t request) {
@@ -176,9 +209,8 @@ void Session::cancel(uint64_t request) {
   }
 }
 
-Napi::Value Session::event_value(Napi::Env env, Event& event) {
+Napi::Value Session::details_value(Napi::Env env, Event& event) {
   auto object = Napi::Object::New(env);
-  object.Set("request", Napi::Number::New(env, double(event.request)));
   object.Set("finish", Napi::String::New(env, finish_name(event.finish)));
   if (is_evaluate(event)) {
     object.Set("first", Napi::Number::New(env, event.first));
@@ -193,8 +225,6 @@ Napi::Value Session::event_value(Napi::Env env, Event& event) {
     object.Set("texts", numbers(env, event.texts));
     object.Set("vectors", float32_array(env, event.vectors.data(), event.vectors.size()));
   }
-  if (!event.tokens.empty()) object.Set("tokens", numbers(env, event.tokens));
-  if (!event.text.empty()) object.Set("text", uint8_array(env, event.text.data(), event.text.size()));
   if (!event.logprobs.empty()) object.Set("logprobs", logprobs_value(env, event.logprobs));
   if (event.finish != FinishReason::none) object.Set("usage", usage_value(env, event.usage));
   if (event.stop) object.Set("stop", Napi::String::New(env, *event.stop));

@@ -62,7 +62,7 @@ class Session final : public EventSink,
  private:
   void keep(Event&& event);  // with the lock
   void cancel(uint64_t request);
-  Napi::Value event_value(Napi::Env env, Event& event);
+  Napi::Value details_value(Napi::Env env, Event& event);
 
   const std::shared_ptr<Mailbox> mailbox_;
   const std::shared_ptr<JobGroup> jobs_;

@@ -532,6 +532,7 @@ class EngineThread final : public Engine {
     ++stats_.steps;
     stats_.rows += scheduler_.batch().tokens.size();
     stats_.step.add(ms);
+    stats_.batch.add(double(scheduler_.batch().tokens.size()));
     return true;
   }
 
@@ -827,15 +828,15 @@ class EngineThread final : public Engine {
 
 }  // namespace
 
-double Histogram::bound(int bucket) {
-  return 0.1 * std::exp2(0.5 * bucket);
+double Histogram::bound(int bucket) const {
+  return first * std::exp2(bucket / per_doubling);
 }
 
-void Histogram::add(double ms) {
-  const double at = ms <= 0.1 ? 0 : std::ceil(2 * std::log2(ms / 0.1) + 1e-9);
+void Histogram::add(double value) {
+  const double at = value < first ? 0 : std::ceil(per_doubling * std::log2(value / first) + 1e-9);
   ++counts[size_t(std::min(at, double(kBuckets - 1)))];
   ++count;
-  sum += ms;
+  sum += value;
 }
 
 std::unique_ptr<Engine> Engine::create(std::shared_ptr<Model> model, Vocabulary vocabulary,

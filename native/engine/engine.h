@@ -153,14 +153,17 @@ class EventSink {
   virtual void on_events(std::vector<Event>&& events) = 0;
 };
 
-// Counts of durations, in milliseconds: bucket i has those below 2^(i / 2) * 0.1, the last all others.
+// Counts of values: bucket i has those below bound(i) and not below the bound before, the last all others.
+// As it stands, for durations in milliseconds.
 struct Histogram {
   static constexpr int kBuckets = 40;
+  double first = 0.1;       // bound(0)
+  double per_doubling = 2;  // buckets
   std::array<uint64_t, kBuckets> counts{};
   uint64_t count = 0;
   double sum = 0;
-  void add(double ms);
-  static double bound(int bucket);
+  void add(double value);
+  double bound(int bucket) const;
 };
 
 // What an engine has done since it was made, and what it does now.
@@ -175,6 +178,7 @@ struct EngineStats {
   uint64_t steps = 0, rows = 0;
   int64_t kv_blocks = 0, kv_held = 0, kv_idle = 0;  // of 32 tokens; idle ones hold prefixes to come
   Histogram step, first_token, between_tokens;      // the last one: between steps that gave a request tokens
+  Histogram batch{.first = 2, .per_doubling = 1};   // tokens of a step
 };
 
 struct EngineInfo {

@@ -8,7 +8,7 @@ namespace inhouse {
 namespace {
 
 int32_t blocks_for(int32_t tokens) {
-  return (tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+  return int32_t((int64_t(tokens) + kKvBlockTokens - 1) / kKvBlockTokens);
 }
 
 // Blocks of a group's pool. A window needs, of each sequence, the blocks it touches and those of the step;
@@ -16,7 +16,7 @@ int32_t blocks_for(int32_t tokens) {
 int64_t pool_blocks(const KvGroup& group, const KvSizes& sizes) {
   const int64_t all = blocks_for(sizes.tokens);
   if (group.window <= 0) return all;
-  const int64_t window = blocks_for(group.window) + 1;
+  const int64_t window = int64_t(blocks_for(group.window)) + 1;
   return std::min(all, 2 * window * sizes.sequences + blocks_for(sizes.max_step_tokens) + sizes.sequences);
 }
 
@@ -228,7 +228,7 @@ bool KvCache::has_room(const BlockTables& sequence, int32_t tokens, int32_t spar
   for (size_t g = 0; g < groups_.size(); ++g) {
     const int64_t available = int64_t(groups_[g].free.size()) + groups_[g].idle;
     int64_t wanted = blocks_for(tokens) - int64_t(sequence.blocks[g].size());
-    if (window(g) > 0) wanted = std::min<int64_t>(wanted, blocks_for(window(g)) + 1);
+    if (window(g) > 0) wanted = std::min<int64_t>(wanted, int64_t(blocks_for(window(g))) + 1);
     if (wanted + spare > available) return false;
   }
   return true;

@@ -12,7 +12,14 @@ constexpr int32_t kLeastChunk = 4;
 // A slowdown that is none to keep to.
 constexpr double kNoLimit = 1000;
 // Of the time that is allowed, so that steps a little longer than expected stay within it.
-constexpr double kMargin = 0.85;
+constexpr double kMargin = 0.95;
+// What a further row is assumed to take, of a step with one, where it was not measured.
+constexpr double kFurtherRow = 0.1;
+
+// Seconds of a step with `rows`, from those of one with `known_rows`.
+double scaled(double seconds, int32_t known_rows, int32_t rows) {
+  return seconds * (1 + kFurtherRow * (rows - 1)) / (1 + kFurtherRow * (known_rows - 1));
+}
 
 void learn(double& value, double sample) {
   value = value > 0 ? 0.75 * value + 0.25 * sample : sample;
@@ -21,10 +28,11 @@ void learn(double& value, double sample) {
 }  // namespace
 
 double Pace::without_prompts(int32_t rows) const {
-  const auto at = size_t(std::min<int64_t>(rows, int64_t(seconds_.size()) - 1));
-  for (size_t distance = 0; distance < seconds_.size(); ++distance) {
-    if (at >= distance && seconds_[at - distance] > 0) return seconds_[at - distance];
-    if (at + distance < seconds_.size() && seconds_[at + distance] > 0) return seconds_[at + distance];
+  rows = std::min(rows, int32_t(seconds_.size()) - 1);
+  for (int32_t distance = 0; distance < int32_t(seconds_.size()); ++distance) {
+    for (const int32_t known : {rows - distance, rows + distance})
+      if (known > 0 && known < int32_t(seconds_.size()) && seconds_[size_t(known)] > 0)
+        return scaled(seconds_[size_t(known)], known, rows);
   }
   return 0;
 }
@@ -38,16 +46,16 @@ int32_t Pace::prompt_tokens(int32_t rows, int32_t most) const {
 }
 
 void Pace::record(int32_t rows, int32_t prompt_tokens, double seconds) {
+  double& without = seconds_[size_t(std::min(rows, int32_t(seconds_.size()) - 1))];
   if (prompt_tokens == 0) {
-    learn(seconds_[size_t(std::min<int64_t>(rows, int64_t(seconds_.size()) - 1))], seconds);
+    learn(without, seconds);
   } else if (rows == 0) {
     // A short prompt's step reads all weights for a few tokens, and says little.
     if (prompt_tokens >= 4 * kFirstChunk || per_token_ <= 0) learn(per_token_, seconds / prompt_tokens);
-  } else if (const double alone = without_prompts(rows); alone > 0) {
+  } else {
+    double alone = without_prompts(rows);
+    if (alone <= 0) alone = without = scaled(seconds, rows + prompt_tokens, rows);
     learn(per_token_, std::max(seconds - alone, 0.05 * seconds) / prompt_tokens);
-  } else if (per_token_ > 0) {
-    learn(seconds_[size_t(std::min<int64_t>(rows, int64_t(seconds_.size()) - 1))],
-          std::max(seconds - per_token_ * prompt_tokens, 0.25 * seconds));
   }
 }
 

@@ -5,7 +5,6 @@
 
 namespace inhouse {
 
-using kernels::kFewRows;
 using kernels::kPanelRows;
 using kernels::kStripPanels;
 
@@ -57,9 +56,11 @@ constexpr int64_t kItemBytesMost = 128 << 10, kItemBytesLeast = 16 << 10;
 // Rows and panels per item when many rows share the weights: activations and sums stay in the second-level
 // cache.
 constexpr int64_t kItemRows = 192, kItemPanels = 16;
-// Rows up to which `few`, kFewRows at a time, is faster than unpacking for `many`: measured to be 16 with
-// AVX2 and more than 32 with AVX-512.
-constexpr int64_t kSomeRows = 16;
+// Rows up to which `few` is faster than unpacking for `many`: measured with AVX2 for 4 at a time, and with
+// AVX-512 for 8, where 128 are about as fast either way.
+int64_t some_rows(const kernels::Kernels& kernels) {
+  return kernels.few_rows > 4 ? 64 : 16;
+}
 // Numbers below which a parallel region costs more than it saves.
 constexpr int64_t kInlineNumbers = 1 << 15;
 
@@ -203,7 +204,7 @@ void CpuLinear::run(const float* x, int64_t rows, std::span<const int32_t> place
 // Decides how a job's work is cut into items. Returns the scratch that one needs.
 uint64_t CpuLinear::cut(Job& job, int64_t item_bytes) const {
   const CpuWeight& weight = *job.weight;
-  const bool some = job.rows <= kSomeRows;
+  const bool some = job.rows <= some_rows(kernels_);
   // Packing on the fly is paid per item, so those take all rows.
   job.item_rows = some || weight.file_rows ? job.rows : std::min(job.rows, kItemRows);
   job.row_items = (job.rows + job.item_rows - 1) / job.item_rows;
@@ -259,15 +260,15 @@ void CpuLinear::work(const Job& job, int64_t item, uint8_t* scratch) const {
     return {job.x.codes + at, job.x.scales + at / 32,
             static_cast<const int32_t*>(job.x.extras) + at / format.group, job.x.stride};
   };
-  if (rows <= kSomeRows) {
+  if (job.rows <= some_rows(kernels_)) {
     // Panel by panel, so that only its first rows wait for memory.
-    const int64_t step = rows <= kFewRows ? end - begin : 1;
+    const int64_t most = kernels_.few_rows, step = rows <= most ? end - begin : 1;
     for (int64_t p = begin; p < end; p += step) {
       kernels::ProductOut part = out;
-      for (int64_t r = 0; r < rows; r += kFewRows) {
-        const auto count = int(std::min<int64_t>(kFewRows, rows - r));
+      for (int64_t r = 0; r < rows; r += most) {
+        const auto count = int(std::min(most, rows - r));
         kernels_.few[int(weight.packed->format)](matrix, rows_from(row + r), count, p, p + step, part);
-        part.out += kFewRows / out.planes * out.stride;
+        part.out += most / out.planes * out.stride;
       }
     }
     return;

@@ -17,6 +17,7 @@
 #include "test/native/check.h"
 #include "test/native/gguf_writer.h"
 #include "test/native/random_model.h"
+#include "test/native/temp_path.h"
 
 using namespace inhouse;
 using namespace inhouse::test;
@@ -26,9 +27,7 @@ namespace {
 
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::string& bytes = "")
-      : path((std::filesystem::temp_directory_path() / ("inhouse-adapter-" + std::to_string(++count)))
-                 .string()) {
+  explicit TemporaryFile(const std::string& bytes = "") : path(temp_path("adapter")) {
     std::ofstream(path, std::ios::binary) << bytes;
   }
   ~TemporaryFile() { std::filesystem::remove(path); }
@@ -37,9 +36,6 @@ class TemporaryFile {
     return {std::istreambuf_iterator<char>(file), {}};
   }
   const std::string path;
-
- private:
-  static inline int count = 0;
 };
 
 std::shared_ptr<const Model> load_model(const std::string& path, Device device, CpuOptions cpu = {}) {

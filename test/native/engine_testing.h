@@ -12,6 +12,7 @@
 #include "test/native/check.h"
 #include "test/native/gguf_writer.h"
 #include "test/native/random_model.h"
+#include "test/native/temp_path.h"
 
 namespace inhouse::test {
 
@@ -85,12 +86,7 @@ class Rig {
  public:
   explicit Rig(const RandomModel& shape, Device device = Device::reference, int32_t threads = 1,
                EngineOptions options = {}, CpuOptions cpu = {}) {
-    static int count = 0;
-    path_ =
-        (std::filesystem::temp_directory_path() /
-         ("inhouse-engine-test-" + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())) +
-          "-" + std::to_string(++count) + ".gguf"))
-            .string();
+    path_ = temp_path("engine.gguf");
     write_random_model(shape, path_);
     cpu.threads = threads;
     ModelOptions model_options;

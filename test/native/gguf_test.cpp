@@ -1,8 +1,6 @@
 // Opening GGUF files, reading metadata and tensors, split models and overrides.
 #include "native/io/gguf.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -11,6 +9,7 @@
 
 #include "test/native/check.h"
 #include "test/native/gguf_writer.h"
+#include "test/native/temp_path.h"
 
 using namespace inhouse;
 using namespace inhouse::test;
@@ -43,11 +42,7 @@ GgufBytes small() {
 
 struct TempFolder {
   std::filesystem::path path;
-  explicit TempFolder(const char* name)
-      : path(std::filesystem::temp_directory_path() /
-             (std::string("inhouse-") + name + std::to_string(getpid()))) {
-    std::filesystem::create_directories(path);
-  }
+  explicit TempFolder(const char* name) : path(temp_path(name)) { std::filesystem::create_directories(path); }
   ~TempFolder() { std::filesystem::remove_all(path); }
   std::string write(const std::string& name, const std::string& bytes) const {
     std::ofstream(path / name, std::ios::binary) << bytes;
@@ -177,7 +172,7 @@ TEST(overrides) {
 }
 
 TEST(tensors_are_where_they_should_be) {
-  const TempFolder folder("gguf-test-");
+  const TempFolder folder("gguf-test");
   const std::string bytes = small().build();
   const std::string path = folder.write("modèle ü.gguf", bytes);
   const auto file = GgufFile::open(path);
@@ -254,7 +249,7 @@ TEST(large_vocabularies_are_read_fast) {
   file.entries.push_back(entry_array("tokens", GgufType::string, count, tokens));
   file.entries.push_back(entry_array("scores", GgufType::f32, count, scores));
   file.entries.push_back(entry_array("types", GgufType::i32, count, types));
-  const TempFolder folder("gguf-vocabulary-");
+  const TempFolder folder("gguf-vocabulary");
   const std::string path = folder.write("v.gguf", file.build());
   const auto start = std::chrono::steady_clock::now();
   const auto open = GgufFile::open(path);

@@ -5,6 +5,7 @@
 #include "native/engine/engine.h"
 #include "test/native/check.h"
 #include "test/native/random_model.h"
+#include "test/native/temp_path.h"
 
 using namespace inhouse;
 using namespace inhouse::test;
@@ -19,17 +20,11 @@ struct Row {
 
 class File {
  public:
-  explicit File(const RandomModel& shape)
-      : path((std::filesystem::temp_directory_path() /
-              ("inhouse-hostile-" + std::to_string(++count) + ".gguf"))
-                 .string()) {
+  explicit File(const RandomModel& shape) : path(temp_path("hostile.gguf")) {
     write_random_model(shape, path);
   }
   ~File() { std::filesystem::remove(path); }
   std::string path;
-
- private:
-  static inline int count = 0;
 };
 
 void check_refused(const File& file, const Row& row) {

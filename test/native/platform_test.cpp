@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "test/native/gguf_writer.h"
+#include "test/native/temp_path.h"
 
 #ifndef _WIN32
 #include <fcntl.h>
@@ -34,10 +35,7 @@ namespace {
 
 struct TempFolder {
   std::filesystem::path path;
-  TempFolder()
-      : path(std::filesystem::temp_directory_path() / ("inhouse-platform-" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(path);
-  }
+  TempFolder() : path(temp_path("platform")) { std::filesystem::create_directories(path); }
   ~TempFolder() { std::filesystem::remove_all(path); }
   std::string write(const std::string& name, const std::string& bytes) const {
     std::ofstream(path / name, std::ios::binary) << bytes;

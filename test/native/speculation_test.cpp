@@ -6,6 +6,7 @@
 #include "native/engine/philox.h"
 #include "native/engine/speculation.h"
 #include "test/native/engine_testing.h"
+#include "test/native/temp_path.h"
 
 using namespace inhouse;
 using namespace inhouse::test;
@@ -366,12 +367,7 @@ TEST(step_costs_are_a_line_through_the_last_steps) {
 namespace {
 
 std::shared_ptr<Model> load_draft(const RandomModel& shape, Device device) {
-  static int count = 0;
-  const std::string path =
-      (std::filesystem::temp_directory_path() /
-       ("inhouse-draft-test-" + std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())) +
-        "-" + std::to_string(++count) + ".gguf"))
-          .string();
+  const std::string path = temp_path("draft.gguf");
   write_random_model(shape, path);
   ModelOptions options;
   options.path = path;

@@ -10,6 +10,7 @@
 #include "native/engine/state_format.h"
 #include "test/native/check.h"
 #include "test/native/engine_testing.h"
+#include "test/native/temp_path.h"
 
 using namespace inhouse;
 using namespace inhouse::test;
@@ -22,13 +23,7 @@ constexpr uint64_t kAll = UINT64_MAX;
 // A place for a file, empty before and after.
 struct StateFile {
   std::string path;
-  explicit StateFile(const char* name)
-      : path((std::filesystem::temp_directory_path() /
-              ("inhouse-state-test-" +
-               std::to_string(std::hash<std::thread::id>()(std::this_thread::get_id())) + "-" + name))
-                 .string()) {
-    std::filesystem::remove(path);
-  }
+  explicit StateFile(const char* name) : path(temp_path(name)) { std::filesystem::remove(path); }
   ~StateFile() { std::filesystem::remove(path); }
   std::vector<uint8_t> read() const {
     std::ifstream in(path, std::ios::binary);
