@@ -21,7 +21,13 @@ const peer = read("test/golden/peer-kl.json");
 const marks = /(<!-- figures -->\n)[^]*(\n<!-- \/figures -->)/;
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const pages = {
-  "docs/performance.md": performancePage(speeds, accuracies, results("instructions"), results("install"), peer),
+  "docs/performance.md": performancePage(
+    speeds,
+    accuracies,
+    results("instructions"),
+    results("install"),
+    peer,
+  ),
   "README.md": readme.replace(
     marks,
     (_, begin, end) => `${begin}\n${summary(speeds, accuracies, peer)}\n${end}`,
