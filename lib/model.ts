@@ -112,10 +112,12 @@ export interface Model extends AsyncDisposable {
    */
   stats(this: void): ModelStats;
   /**
-   * Writes the computed prefixes of a `cacheScope` to a file, in whole blocks of 32 tokens, while generations go on. A
-   * file at `path` is replaced once the new one is complete. The file holds the prompts and answers themselves.
+   * Writes the computed prefixes of a `cacheScope`, or of one conversation, to a file, in whole blocks of 32 tokens,
+   * while generations go on. A file at `path` is replaced once the new one is complete. The file holds the prompts and
+   * answers themselves.
    *
-   * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _FILE_WRITE, _DISPOSED, or `signal.reason`.
+   * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _TEMPLATE_MISSING, _TEMPLATE_INVALID, _TEMPLATE_LIMIT,
+   * _CONTEXT_OVERFLOW, _FILE_WRITE, _DISPOSED, or `signal.reason`.
    */
   saveState(this: void, path: string | URL, options?: SaveStateOptions): Promise<SavedState>;
   /**
@@ -123,7 +125,7 @@ export interface Model extends AsyncDisposable {
    * it again; results are the same bit for bit. Takes the place of what was not used for the longest time.
    *
    * Rejects with ERR_INHOUSE_STATE_INVALID, before anything was read in, for a file that is damaged or of another model,
-   * `kvType` or device; and with _INVALID_ARGUMENT, _FILE_NOT_FOUND, _FILE_READ, _DISPOSED, or `signal.reason`.
+   * adapter, `kvType` or device; and with _INVALID_ARGUMENT, _FILE_NOT_FOUND, _FILE_READ, _DISPOSED, or `signal.reason`.
    */
   loadState(this: void, path: string | URL, options?: LoadStateOptions): Promise<LoadedState>;
   /** Cancels what runs, waits for it and frees the model. May be called again, with the same result. */
@@ -176,12 +178,12 @@ class Core implements RunHost, RequestDefaults {
   constructor({ engine, requests, tokenizer, described, sampling, draft }: Loaded) {
     this.engine = engine;
     this.requests = requests;
-    this.transfers = new StateTransfers(engine);
     this.sampling = sampling;
     this.stopTokens = tokenizer.stopTokenIds;
     this.vocabularySize = described.vocabularySize;
     this.adapters = new Adapters(engine);
     this.adapterOwner = this.adapters.owner;
+    this.transfers = new StateTransfers(engine, this.adapterOwner);
     this.hasDraft = draft !== undefined;
     this.#tokenizer = tokenizer;
   }
@@ -334,7 +336,8 @@ class LoadedModel implements Model {
   async saveState(path: string | URL, options: SaveStateOptions = {}): Promise<SavedState> {
     const site = new CallSite(LoadedModel.prototype, "saveState");
     this.#check("saveState");
-    return this.#core.transfers.save(path, options, site);
+    const promptOf = (messages: unknown): RunInput["prompt"] => this.#conversation(messages, {});
+    return this.#core.transfers.save(path, options, promptOf, site);
   }
 
   async loadState(path: string | URL, options: LoadStateOptions = {}): Promise<LoadedState> {

@@ -313,6 +313,17 @@ export interface NativeDetails {
   vectors?: Float32Array;
 }
 
+/** The requests whose prefixes are meant. */
+export interface NativeStateScope extends NativeAdapterUse {
+  cacheScope: string;
+}
+
+export interface NativeSaveState extends NativeStateScope {
+  /** Empty: all prefixes. */
+  prompt: Int32Array;
+  maxBytes: number;
+}
+
 /** What was written to a file, or read from it. */
 export interface NativeState {
   /** Of 32 tokens. */
@@ -344,9 +355,9 @@ export interface NativeEngine {
   pause(request: number): void;
   resume(request: number): void;
   stats(): NativeStats;
-  /** Both return a function that cancels: the error then is ERR_INHOUSE_ABORTED. `loadState` takes no limit. */
-  saveState(path: string, cacheScope: string, maxBytes: number, callback: StateCallback): () => void;
-  loadState(path: string, cacheScope: string, maxBytes: 0, callback: StateCallback): () => void;
+  /** Both return a function that cancels: the error then is ERR_INHOUSE_ABORTED. */
+  saveState(path: string, options: NativeSaveState, callback: StateCallback): () => void;
+  loadState(path: string, options: NativeStateScope, callback: StateCallback): () => void;
   rows(request: number, from: number, count: number): Float32Array;
   /** Returns a function that cancels the load. */
   loadAdapter(

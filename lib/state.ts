@@ -1,18 +1,24 @@
 // Computed prefixes of a model, to a file and back. The native core does it on a thread of its own.
 import { onAbort } from "./abort.js";
+import { adapterRule, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
+import { tokenIds } from "./evaluate.js";
 import { filePath } from "./load-options.js";
-import type { NativeEngine, NativeError, NativeState } from "./native.js";
-import { readOptions, type Rules } from "./options.js";
+import type { NativeEngine, NativeError, NativeState, NativeStateScope } from "./native.js";
+import { invalidArgument, readOptions, type Rules } from "./options.js";
+import type { RunInput } from "./run.js";
 import type { LoadedState, LoadStateOptions, SavedState, SaveStateOptions } from "./types.js";
 
 const loadStateRules = {
   cacheScope: { kind: "string" },
+  adapter: adapterRule,
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof LoadStateOptions, unknown>;
 
 const saveStateRules = {
   ...loadStateRules,
+  tokens: { kind: "other", problem: () => undefined }, // by `tokenIds`
+  messages: { kind: "other", problem: () => undefined }, // by the template
   maxBytes: { kind: "integer", min: 0, max: Number.MAX_SAFE_INTEGER },
 } as const satisfies Rules & Record<keyof SaveStateOptions, unknown>;
 
@@ -24,22 +30,42 @@ export class StateTransfers {
   readonly #running = new Map<() => void, Promise<unknown>>();
   #ended = false;
 
-  constructor(private readonly engine: NativeEngine) {}
+  /** `adapterOwner`: whose adapters can be used. */
+  constructor(
+    private readonly engine: NativeEngine,
+    private readonly adapterOwner: object,
+  ) {}
 
-  async save(path: unknown, given: SaveStateOptions, site: CallSite): Promise<SavedState> {
+  /** `promptOf` renders and encodes a conversation. */
+  async save(
+    path: unknown,
+    given: SaveStateOptions,
+    promptOf: (messages: unknown) => RunInput["prompt"],
+    site: CallSite,
+  ): Promise<SavedState> {
     const file = filePath("saveState", path);
-    const { cacheScope = "", maxBytes, signal } = readOptions("saveState", given, saveStateRules);
-    const { blocks, bytes } = await this.#run(signal, site, (done) =>
-      this.engine.saveState(file, cacheScope, maxBytes ?? Number.MAX_SAFE_INTEGER, done),
+    const options = readOptions("saveState", given, saveStateRules);
+    const { tokens, messages, signal, maxBytes = Number.MAX_SAFE_INTEGER } = options;
+    if (tokens !== undefined && messages !== undefined)
+      throw invalidArgument(
+        "saveState: options 'tokens' and 'messages' are both given; expected one of them",
+      );
+    signal?.throwIfAborted();
+    let prompt: Int32Array = new Int32Array();
+    if (tokens !== undefined) prompt = tokenIds("saveState", tokens, this.engine.describe().contextLength);
+    if (messages !== undefined)
+      ({ tokens: prompt } = await promptOf(messages)(signal ?? new AbortController().signal));
+    const { blocks, bytes } = await this.#run("saveState", options, site, (scope, done) =>
+      this.engine.saveState(file, { ...scope, prompt, maxBytes }, done),
     );
     return { tokens: blocks * blockTokens, blocks, bytes };
   }
 
   async load(path: unknown, given: LoadStateOptions, site: CallSite): Promise<LoadedState> {
     const file = filePath("loadState", path);
-    const { cacheScope = "", signal } = readOptions("loadState", given, loadStateRules);
-    const { blocks } = await this.#run(signal, site, (done) =>
-      this.engine.loadState(file, cacheScope, 0, done),
+    const options = readOptions("loadState", given, loadStateRules);
+    const { blocks } = await this.#run("loadState", options, site, (scope, done) =>
+      this.engine.loadState(file, scope, done),
     );
     return { tokens: blocks * blockTokens, blocks };
   }
@@ -52,16 +78,22 @@ export class StateTransfers {
   }
 
   #run(
-    signal: AbortSignal | undefined,
+    call: string,
+    { cacheScope = "", adapter, signal }: LoadStateOptions,
     site: CallSite,
-    start: (done: (error: NativeError | null, report: NativeState) => void) => () => void,
+    start: (
+      scope: NativeStateScope,
+      done: (error: NativeError | null, report: NativeState) => void,
+    ) => () => void,
   ): Promise<NativeState> {
     signal?.throwIfAborted();
+    const use = adapterUse(call, adapter, this.adapterOwner);
+    const scope = { cacheScope, adapter: use?.adapter.hold() ?? null, adapterScale: use?.scale ?? 1 };
     let cancel = (): void => undefined;
     let forget = cancel;
     const ended = new Promise<NativeState>((resolve, reject) => {
       try {
-        cancel = start((error, report) => {
+        cancel = start(scope, (error, report) => {
           if (error === null) resolve(report);
           else if (error.code !== "ERR_INHOUSE_ABORTED") reject(site.native(error));
           else if (this.#ended) reject(site.error("ERR_INHOUSE_DISPOSED", "the model was disposed of"));
@@ -71,6 +103,8 @@ export class StateTransfers {
         const reason = site.translate(error) as Error;
         reject(reason);
         return;
+      } finally {
+        use?.adapter.drop();
       }
       forget = onAbort(signal, cancel);
     }).finally(() => {

@@ -374,15 +374,26 @@ export interface ModelStats {
 export interface LoadStateOptions {
   /** Generations with the same `cacheScope` will find the prefixes. Default: the scope "". */
   cacheScope?: string | undefined;
+  /** The adapter that the prefixes were computed with, at the same scale. Default: none. */
+  adapter?: Adapter | ScaledAdapter | undefined;
   /** Aborts: the promise then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined;
 }
 
 /** Options of `saveState`. */
 export interface SaveStateOptions {
+  /** Save what these tokens begin with, such as a result's `promptTokens` and `tokens`. Default: all prefixes. */
+  tokens?: ArrayLike<number> | undefined;
+  /** Save what this conversation begins with, as the file's template has it. Default: all prefixes. */
+  messages?: readonly ChatMessage[] | undefined;
   /** The prefixes of generations with this `cacheScope` are saved. Default: the scope "". */
   cacheScope?: string | undefined;
-  /** The largest size of the file; what was not used for the longest time is left out. Default: no limit. */
+  /** The prefixes of generations with this adapter, at the same scale, are saved. Default: of those without. */
+  adapter?: Adapter | ScaledAdapter | undefined;
+  /**
+   * The largest size of the file; what was not used for the longest time is left out, and of one prompt its end.
+   * Default: no limit.
+   */
   maxBytes?: number | undefined;
   /** Aborts: the promise then rejects with `signal.reason`, and nothing is written. */
   signal?: AbortSignal | undefined;

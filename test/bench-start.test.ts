@@ -56,6 +56,7 @@ describe("what is wrong with a command line", () => {
     ["soak", [], 2, "expected one model"],
     ["soak", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
     ["soak", [model, "--requests", "many"], 2, "--requests: expected a whole number"],
+    ["soak", [model, "--warm-up", "0"], 2, "--warm-up: expected a whole number"],
   ])("%s %j", (name, args, code, words) => {
     expect(run(root, name, ...args)).toEqual([code, "", line(words)]);
   });

@@ -24,6 +24,17 @@ const root = join(import.meta.dirname, "..");
 const program = join(root, "dist/cli/main.js");
 const model = modelPath(smollm2);
 const onDevice = ["--device", device];
+const commands = [
+  "run",
+  "embed",
+  "inspect",
+  "pull",
+  "list",
+  "rm",
+  "bench",
+  "bench serving",
+  "eval perplexity",
+];
 
 let folder: string;
 beforeAll(() => {
@@ -72,7 +83,7 @@ describe("help and usage", () => {
   test("help of the program and of each command", async () => {
     const help = await inhouse("--help");
     expect([help.code, help.stderr]).toEqual([0, ""]);
-    for (const name of ["run", "embed", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+    for (const name of commands) {
       expect(help.stdout).toContain(`  ${name} `);
       const own = await inhouse(...name.split(" "), "--help");
       expect([own.code, own.stdout]).toEqual([0, expect.stringContaining(`Usage: inhouse ${name} `)]);
@@ -101,7 +112,7 @@ describe("help and usage", () => {
   test("docs/cli.md has every flag, and says of it what help says", async () => {
     const plain = (text: string) => text.replaceAll("\\", "").replace(/\s+/g, " ");
     const docs = plain(readFileSync(join(root, "docs/cli.md"), "utf8"));
-    for (const name of ["run", "embed", "inspect", "pull", "list", "rm", "bench", "eval perplexity"]) {
+    for (const name of commands) {
       const { stdout } = await inhouse(...name.split(" "), "--help");
       const rows = stdout.matchAll(
         /^ {2}((?:-\w, )?--[\w-]+(?: [A-Z]\S*)?)(?: …)?\s+(\S.*(?:\n {4,}.*)*)\.$/gm,
@@ -367,6 +378,31 @@ describe("run", () => {
     expect(a.stderr).toBe("");
   });
 
+  test("goes on from a state that another run saved", async () => {
+    const state = join(folder, "run.state");
+    const sea =
+      "Tell me about the sea, its fish, its ships and its weather, and about the people on its shores.";
+    const text = `${sea} ${sea}`;
+    const args = [text, "--raw", "--temperature", "0", "--max-tokens", "8", "--json", ...onDevice];
+    const run = async (...more: string[]) => {
+      const { code, stdout, stderr } = await inhouse("run", model, ...args, ...more);
+      expect([code, stderr]).toEqual([0, ""]);
+      return JSON.parse(stdout) as { text: string; usage: { cachedTokens: number; promptTokens: number } };
+    };
+    const first = await run("--save-state", state);
+    const second = await run("--load-state", state);
+    expect([first.usage.cachedTokens, second.text]).toEqual([0, first.text]);
+    expect(second.usage.cachedTokens).toBe(Math.floor((second.usage.promptTokens - 1) / 32) * 32);
+    expect(second.usage.cachedTokens).toBeGreaterThan(0);
+    writeFileSync(state, "no state");
+    const refused = await inhouse("run", model, ...args, "--load-state", state);
+    expect([refused.code, refused.stdout, refused.stderr]).toEqual([
+      1,
+      "",
+      expect.stringContaining("ERR_INHOUSE_STATE_INVALID"),
+    ]);
+  });
+
   test("an adapter, as trained and scaled", async () => {
     const file = writeGguf(join(folder, "tiny-for-adapters.gguf"), tinyModel());
     const adapter = join(folder, "a=b.gguf");
@@ -388,6 +424,50 @@ describe("run", () => {
     expect(await run("--adapter", `${adapter}=0`)).toBe(plain);
     expect(await run("--adapter", adapter)).not.toBe(plain);
     expect(await run("--adapter", `${adapter}=1.0`)).toBe(await run("--adapter", adapter));
+    const other = async (...args: string[]): Promise<unknown> => {
+      const { code, stdout, stderr } = await inhouse(...args, "--json", ...onDevice);
+      expect([code, stderr]).toEqual([0, ""]);
+      return JSON.parse(stdout);
+    };
+    const text = join(folder, "text-for-adapters.txt");
+    writeFileSync(text, "a question of style");
+    for (const [field, ...command] of [
+      ["vectors", "embed", file, "a question"],
+      ["perplexity", "eval", "perplexity", file, "--file", text, "--context", "16"],
+    ]) {
+      const of = async (...args: string[]) =>
+        ((await other(...command, ...args)) as Record<string, unknown>)[field];
+      const without = await of();
+      expect(await of("--adapter", `${adapter}=0`)).toEqual(without);
+      expect(await of("--adapter", adapter)).not.toEqual(without);
+    }
+    const sizes = [
+      "--prompt",
+      "4",
+      "--depth",
+      "4",
+      "--streams",
+      "1",
+      "--decode-tokens",
+      "2",
+      "--rounds",
+      "1",
+    ];
+    expect(
+      await inhouse("bench", file, ...sizes, "--context", "128", "--adapter", adapter, ...onDevice),
+    ).toMatchObject({
+      code: 0,
+    });
+    for (const command of [
+      ["embed", file, "x"],
+      ["bench", file, ...sizes, "--context", "128"],
+      ["eval", "perplexity", file, "--file", text],
+    ])
+      expect(await inhouse(...command, "--adapter", file, ...onDevice)).toMatchObject({
+        code: 1,
+        stdout: "",
+        stderr: expect.stringContaining("ERR_INHOUSE_ADAPTER_INVALID") as string,
+      });
     const refused = await inhouse("run", file, "x", "--raw", "--adapter", file, ...onDevice);
     expect([refused.code, refused.stderr]).toEqual([
       1,

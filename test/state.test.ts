@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { InhouseError, loadModel, type Model } from "../lib/index.js";
+import { type Adapter, InhouseError, loadModel, type Model, type SaveStateOptions } from "../lib/index.js";
+import { ggufAdapter, tinyPairs } from "./support/adapters.js";
+import { tinyModel, writeGguf } from "./support/gguf-writer.js";
 import { device, modelPath, smollm2 } from "./support/models.js";
 
 const folder = mkdtempSync(join(tmpdir(), "inhouse-state-"));
@@ -79,6 +81,45 @@ describe("a saved state", () => {
     expect((await answerOf(tokens(200, 2), { cacheScope: "half" })).usage.cachedTokens).toBe(192);
   });
 
+  it("is of one conversation alone, and goes on with it", async () => {
+    const path = join(folder, "conversation");
+    const cacheScope = "talks";
+    const say = (content: string) => ({ role: "user", content: `${content} `.repeat(20) });
+    const talk = async (content: string, given = {}, of = model) => {
+      const messages = [say(content)];
+      const result = await of.chat(messages, { ...greedy, maxTokens: 40, cacheScope, ...given }).result();
+      return { messages, result, tokens: [...result.promptTokens, ...result.tokens] };
+    };
+    const [first, second] = [await talk("What do fish eat?"), await talk("Where is the wind from?")];
+    const blocks = (of: { tokens: number[] }) => Math.floor((of.tokens.length - 1) / 32);
+    const all = await model.saveState(join(folder, "talks"), { cacheScope });
+    expect(all.blocks).toBeLessThanOrEqual(blocks(first) + blocks(second));
+    expect(all.blocks).toBeGreaterThan(Math.max(blocks(first), blocks(second)));
+
+    const byTokens = await model.saveState(path, { cacheScope, tokens: first.tokens });
+    expect(byTokens.blocks).toBe(blocks(first));
+    await using other = await loadModel(modelPath(smollm2), options);
+    expect(await other.loadState(path, { cacheScope })).toMatchObject({ blocks: byTokens.blocks });
+    const next = [...first.tokens, ...tokens(20)];
+    const expected = await answerOf(next, { cachePrompt: false });
+    const continued = await answerOf(next, { cacheScope }, other);
+    expect(continued.usage.cachedTokens).toBe(byTokens.tokens);
+    expect([continued.tokens, continued.logprobs]).toEqual([expected.tokens, expected.logprobs]);
+    // Of the other conversation it has what the template begins both with, at most.
+    expect((await talk("Where is the wind from?", {}, other)).result.usage.cachedTokens).toBeLessThanOrEqual(
+      32,
+    );
+
+    const byMessages = await model.saveState(path, { cacheScope, messages: first.messages });
+    expect(byMessages.blocks).toBe(Math.floor(first.result.promptTokens.length / 32));
+    const elsewhere = { cacheScope: "elsewhere" };
+    expect((await other.loadState(path, elsewhere)).blocks).toBe(byMessages.blocks);
+    const again = await talk("What do fish eat?", elsewhere, other);
+    expect(again.result.usage.cachedTokens).toBe(byMessages.tokens);
+    expect(again.result.text).toBe(first.result.text);
+    expect((await model.saveState(path, { messages: first.messages })).blocks).toBe(0); // of another scope
+  });
+
   it("is written and read while others go on", async () => {
     const path = join(folder, "busy");
     const alone = await answerOf(tokens(100, 3), { maxTokens: 60, cachePrompt: false });
@@ -88,6 +129,47 @@ describe("a saved state", () => {
       await model.loadState(path);
     }
     for (const answer of await Promise.all(running)) expect(answer.tokens).toEqual(alone.tokens);
+  });
+});
+
+describe("what an adapter computed", () => {
+  it("comes back with the same adapter at the same scale, and no other", async () => {
+    const file = writeGguf(join(folder, "tiny.gguf"), tinyModel());
+    const write = (name: string, seed: number): string => {
+      writeFileSync(join(folder, name), ggufAdapter(tinyPairs(seed), 8));
+      return join(folder, name);
+    };
+    const path = join(folder, "adapted");
+    const prompt = Array.from({ length: 100 }, (_, i) => 3 + ((i * 7) % 20));
+    const ask = (of: Model, adapter: SaveStateOptions["adapter"]) =>
+      of.complete(prompt, { ...greedy, maxTokens: 4, logprobs: 1, adapter }).result();
+    await using first = await loadModel(file, { device, contextLength: 256 });
+    const adapter = { adapter: await first.loadAdapter(write("one.gguf", 7)), scale: 0.5 };
+    const before = await ask(first, adapter);
+    expect((await first.saveState(path)).blocks).toBe(0);
+    expect((await first.saveState(path, { adapter: adapter.adapter })).blocks).toBe(0);
+    expect((await first.saveState(path, { adapter, tokens: prompt })).blocks).toBe(3);
+
+    await using second = await loadModel(file, { device, contextLength: 256 });
+    const same = await second.loadAdapter(write("same.gguf", 7));
+    const other = await second.loadAdapter(write("other.gguf", 8));
+    for (const [given, why] of [
+      [undefined, /was saved with an adapter/],
+      [same, /at scale 0\.5/],
+      [{ adapter: other, scale: 0.5 }, /another adapter/],
+    ] as const) {
+      await expect(second.loadState(path, { adapter: given })).rejects.toThrow(why);
+      expect(await codeOf(second.loadState(path, { adapter: given }))).toBe("ERR_INHOUSE_STATE_INVALID");
+    }
+    expect(second.stats().kv.kept).toBe(0);
+    expect((await second.loadState(path, { adapter: { adapter: same, scale: 0.5 } })).blocks).toBe(3);
+    expect((await ask(second, undefined)).usage.cachedTokens).toBe(0);
+    const after = await ask(second, { adapter: same, scale: 0.5 });
+    expect(after.usage.cachedTokens).toBe(96);
+    expect([after.tokens, after.logprobs]).toEqual([before.tokens, before.logprobs]);
+    expect(await codeOf(first.loadState(path, { adapter: same }))).toBe("ERR_INHOUSE_INVALID_ARGUMENT");
+    same.dispose();
+    expect(await codeOf(second.saveState(path, { adapter: same }))).toBe("ERR_INHOUSE_DISPOSED");
   });
 });
 
@@ -133,6 +215,13 @@ it("wrong arguments, signals and a disposed model reject", async () => {
     model.saveState(path, { maxBytes: -1 }),
     model.saveState(path, { scope: "x" } as object),
     model.loadState(path, { maxBytes: 1 } as object),
+    model.loadState(path, { tokens: [1] } as object),
+    model.saveState(path, { tokens: [] }),
+    model.saveState(path, { tokens: [1, -2] }),
+    model.saveState(path, { tokens: 5 as unknown as number[] }),
+    model.saveState(path, { messages: "hello" as unknown as [] }),
+    model.saveState(path, { tokens: [1], messages: [{ role: "user", content: "hello" }] }),
+    model.saveState(path, { adapter: {} as unknown as Adapter }),
     model.loadState(path, { cacheScope: 1 as unknown as string }),
   ];
   for (const promise of wrong) expect(await codeOf(promise)).toBe("ERR_INHOUSE_INVALID_ARGUMENT");

@@ -3,6 +3,7 @@
 import { InhouseError } from "../errors.js";
 import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
+import { benchServingCommand } from "./commands/bench-serving.js";
 import { benchCommand } from "./commands/bench.js";
 import { doctorCommand } from "./commands/doctor.js";
 import { perplexityCommand } from "./commands/perplexity.js";
@@ -17,6 +18,7 @@ import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
 import { manifest } from "../native/manifest.js";
 
+/** The first whose name the arguments begin with is meant: longer names stand before their beginnings. */
 const commands: readonly Command[] = [
   runCommand,
   embedCommand,
@@ -24,6 +26,7 @@ const commands: readonly Command[] = [
   pullCommand,
   listCommand,
   removeCommand,
+  benchServingCommand,
   benchCommand,
   perplexityCommand,
   doctorCommand,

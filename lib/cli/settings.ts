@@ -23,7 +23,9 @@ export function choice(name: string, value: string, values: readonly string[], h
   return { name, value, help: `${help} One of ${values.join(", ")}.`, parse };
 }
 
-function fromRule(name: string, option: "contextLength" | "maxBatchTokens", help: string): Flag {
+type IntegerOption = "contextLength" | "maxBatchTokens" | "maxConcurrent" | "maxQueue" | "kvTokens";
+
+function fromRule(name: string, option: IntegerOption, help: string): Flag {
   const { min, max } = loadRules[option];
   return integerFlag(name, "N", min, max, help);
 }
@@ -38,7 +40,21 @@ function parseOverrides(texts: string[]): Record<string, string> {
   );
 }
 
-/** How a model is loaded. */
+/** A LoRA adapter that a flag names. */
+export interface AdapterFlag {
+  path: string;
+  scale: number;
+}
+
+/** A path may hold "=" too: what comes after the last one counts as a scale where it is a number. */
+function parseAdapter(text: string): AdapterFlag {
+  const at = text.lastIndexOf("=");
+  const number = text.slice(at + 1);
+  if (at < 0 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(number)) return { path: text, scale: 1 };
+  return { path: text.slice(0, at), scale: Number(number) };
+}
+
+/** How a model is loaded, and with which adapter it is used. */
 export const loadFlags = {
   device: choice("device", "NAME", loadRules.device.values, "Where the model runs."),
   threads: {
@@ -75,10 +91,11 @@ export const loadFlags = {
   },
   lockMemory: { name: "lock-memory", help: "Keep weights from being swapped out." },
   maxBatchTokens: fromRule("max-batch-tokens", "maxBatchTokens", "Tokens of one step (default: 512)."),
-  draft: {
-    name: "draft",
-    value: "FILE",
-    help: "A small model of the same vocabulary that guesses what this one writes.",
+  adapter: {
+    name: "adapter",
+    value: "PATH[=SCALE]",
+    help: "Use a LoRA adapter: a GGUF file, or a folder that PEFT saved. Scale 1, as trained, by default.",
+    parse: (texts) => parseAdapter(texts.at(-1)!),
   },
   overrides: {
     name: "override",
@@ -89,12 +106,38 @@ export const loadFlags = {
   },
 } as const satisfies Flags;
 
-/** The options of `loadModel` from the flags given. */
-export function loadOptions(values: Values<typeof loadFlags>): LoadOptions {
-  const { kvType, kvTypeK, kvTypeV, noRepack, draft, ...rest } = values;
+/** What is loaded for commands that write. */
+export const draftFlags = {
+  draft: {
+    name: "draft",
+    value: "FILE",
+    help: "A small model of the same vocabulary that guesses what this one writes.",
+  },
+} as const satisfies Flags;
+
+/** How many requests a model serves at once. */
+export const servingFlags = {
+  maxConcurrent: fromRule("max-concurrent", "maxConcurrent", "Requests in the batch at once (default: 8)."),
+  maxQueue: fromRule(
+    "max-queue",
+    "maxQueue",
+    "Requests that wait for a place; one more is refused (default: 256).",
+  ),
+  kvTokens: fromRule(
+    "kv-tokens",
+    "kvTokens",
+    "Tokens that the key/value cache holds (default: a context for each request at once, as memory allows).",
+  ),
+} as const satisfies Flags;
+
+/** The options of `loadModel` from the flags given, without the adapter, which is loaded after the model. */
+export function loadOptions(
+  values: Values<typeof loadFlags & typeof draftFlags & typeof servingFlags>,
+): LoadOptions {
+  const { kvType, kvTypeK, kvTypeV, noRepack, draft, adapter: _, ...rest } = values;
   const kv = { k: kvTypeK ?? kvType, v: kvTypeV ?? kvType };
   const options = Object.fromEntries(
-    Object.keys(loadFlags).flatMap((name) => {
+    Object.keys({ ...loadFlags, ...servingFlags }).flatMap((name) => {
       const value = (rest as Record<string, unknown>)[name];
       return value === undefined ? [] : [[name, value]];
     }),
@@ -144,7 +187,9 @@ export const requestFlags = {
 } as const satisfies Flags;
 
 const flagNames = new Map<string, string>([
-  ...Object.entries({ ...loadFlags, ...requestFlags }).map(([name, flag]) => [name, flag.name] as const),
+  ...Object.entries({ ...loadFlags, ...servingFlags, ...requestFlags }).map(
+    ([name, flag]) => [name, flag.name] as const,
+  ),
   ...samplingNames.map((name) => [name, samplingFlag(name)] as const),
   ...["template", "pooling", "dimensions"].map((name) => [name, name] as const),
 ]);

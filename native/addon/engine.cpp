@@ -104,17 +104,23 @@ SpeculationMode speculation_mode(const std::string& name) {
   throw Error(Code::invalid_argument, "speculation must be \"auto\", \"off\", \"lookup\" or \"draft\"");
 }
 
-// What requests of every kind have.
+// Whose prefixes are meant: of a request, its own and those it shares.
 template <class Spec>
-void read_serving(Napi::Object object, Spec& spec) {
+void read_scope(Napi::Object object, Spec& spec) {
+  spec.cache_scope = string_field(object, "cacheScope");
   if (const Napi::Value adapter = object.Get("adapter"); !adapter.IsNull()) {
     spec.adapter = AdapterObject::of(adapter);
     spec.adapter_scale = float(number_field(object, "adapterScale"));
   }
+}
+
+// What requests of every kind have.
+template <class Spec>
+void read_serving(Napi::Object object, Spec& spec) {
+  read_scope(object, spec);
   spec.priority = int32_t(integer_field(object, "priority", INT_MIN, INT_MAX));
   spec.queue_timeout_ms = number_field(object, "queueTimeoutMs");
   spec.timeout_ms = number_field(object, "timeoutMs");
-  spec.cache_scope = string_field(object, "cacheScope");
   spec.share_prefix = bool_field(object, "sharePrefix");
 }
 
@@ -334,8 +340,16 @@ Napi::Value EngineObject::transfer(const Napi::CallbackInfo& info, bool saves) {
     session().engine();  // throws where it has ended
     const auto job = std::make_shared<StateJob>();
     Environment::of(env).jobs->add(job);
-    const std::string path = string_argument(info, 0), scope = string_argument(info, 1);
-    const auto most = uint64_t(integer_argument(info, 2, 0, kMaxRequest));
+    const std::string path = string_argument(info, 0);
+    const Napi::Object options = object_argument(info, 1);
+    StateScope scope;
+    read_scope(options, scope);
+    std::vector<int32_t> prompt;
+    uint64_t most = 0;
+    if (saves) {
+      prompt = int32_elements(options.Get("prompt"), "prompt");
+      most = uint64_t(integer_field(options, "maxBytes", 0, kMaxRequest));
+    }
     const Napi::Value cancel = Napi::Function::New(
         env,
         [weak = std::weak_ptr<StateJob>(job)](const Napi::CallbackInfo&) {
@@ -343,10 +357,10 @@ Napi::Value EngineObject::transfer(const Napi::CallbackInfo& info, bool saves) {
         },
         "cancelState");
     run_task(
-        env, function_argument(info, 3),
-        [job, session = session_, path, scope, most, saves] {
+        env, function_argument(info, 2),
+        [job, session = session_, path, scope, prompt = std::move(prompt), most, saves] {
           const EngineAccess engine = [&session] { return session->engine(); };
-          job->report = saves ? inhouse::save_state(engine, path, scope, most, job->stopped)
+          job->report = saves ? inhouse::save_state(engine, path, scope, prompt, most, job->stopped)
                               : inhouse::load_state(engine, path, scope, job->stopped);
         },
         [job](Napi::Env later) -> Napi::Value {

@@ -33,9 +33,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value rows(const Napi::CallbackInfo& info);  // rows(request, from, count) → Float32Array
   // loadAdapter(source, callback(error, adapter)) → a function that cancels the load; see AdapterObject::load
   Napi::Value load_adapter(const Napi::CallbackInfo& info);
-  // saveState(path, cacheScope, maxBytes, callback(error, {blocks, bytes})) → function that cancels it
+  // saveState(path, {cacheScope, adapter, adapterScale, prompt, maxBytes}, callback(error, {blocks, bytes}))
+  // → function that cancels it
   Napi::Value save_state(const Napi::CallbackInfo& info);
-  Napi::Value load_state(const Napi::CallbackInfo& info);  // the same; maxBytes is 0
+  Napi::Value load_state(const Napi::CallbackInfo& info);  // the same, without prompt and maxBytes
   Napi::Value transfer(const Napi::CallbackInfo& info, bool saves);
   // dispose(callback()): ends the engine on another thread; no event comes after the callback.
   Napi::Value dispose(const Napi::CallbackInfo& info);

@@ -8,7 +8,7 @@ namespace inhouse {
 
 // XXH64 of `count` bytes (the xxHash specification, 0.1.1).
 uint64_t checksum64(const void* data, uint64_t count, uint64_t seed = 0);
-inline uint64_t checksum64(std::string_view text, uint64_t seed = 0) {
+inline uint64_t text_checksum64(std::string_view text, uint64_t seed = 0) {
   return checksum64(text.data(), text.size(), seed);
 }
 

@@ -252,16 +252,11 @@ class EngineThread final : public Engine {
     std::optional<Error> error;
   };
 
-  // Scopes that callers name never meet those of requests that share with none. What an adapter computes is
-  // for requests with the same one at the same scale.
+  // Scopes that callers name never meet those of requests that share with none.
   template <class Spec>
   static std::string scope_of(const Spec& spec, uint64_t id) {
-    std::string scope;
-    if (spec.adapter) {
-      scope += "adapter " + std::to_string(spec.adapter->id()) + " " +
-               std::to_string(std::bit_cast<uint32_t>(spec.adapter_scale)) + " ";
-    }
-    return scope + (spec.share_prefix ? shared_scope(spec.cache_scope) : "request " + std::to_string(id));
+    return spec.share_prefix ? shared_scope(spec.cache_scope, spec.adapter.get(), spec.adapter_scale)
+                             : "request " + std::to_string(id);
   }
 
   // With the lock.
@@ -827,6 +822,12 @@ class EngineThread final : public Engine {
 };
 
 }  // namespace
+
+std::string shared_scope(const std::string& cache_scope, const Adapter* adapter, float adapter_scale) {
+  if (!adapter) return "shared " + cache_scope;
+  return "adapter " + std::to_string(adapter->id()) + " " +
+         std::to_string(std::bit_cast<uint32_t>(adapter_scale)) + " " + cache_scope;
+}
 
 double Histogram::bound(int bucket) const {
   return first * std::exp2(bucket / per_doubling);

@@ -21,10 +21,9 @@ namespace inhouse {
 
 class KvCache;
 
-// The tree of the requests that share their prefixes in `cache_scope`.
-inline std::string shared_scope(const std::string& cache_scope) {
-  return "shared " + cache_scope;
-}
+// The tree of the requests that share their prefixes in `cache_scope`: what an adapter computes is for
+// requests with the same one at the same scale.
+std::string shared_scope(const std::string& cache_scope, const Adapter* adapter, float adapter_scale);
 
 // The output bytes of every token, as the tokenizer defines them; control tokens have none. Used for stop
 // strings and for the text of events.

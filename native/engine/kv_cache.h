@@ -73,9 +73,11 @@ class KvCache {
     uint64_t serial;
     int32_t parent;
   };
-  // Blocks of the tree `scope` that a request could begin with, parents first, and the most recently used
-  // ones of those that their `overhead` and bytes in a file hold within `most_bytes`.
-  std::vector<NodeRef> list(std::string_view scope, uint64_t most_bytes, uint64_t overhead) const;
+  // Blocks of the tree `scope` that a request could begin with, parents first: those that `prompt` begins
+  // with, or all where it is empty, and the most recently used ones. With `overhead` bytes each they take at
+  // most `most_bytes` in a file.
+  std::vector<NodeRef> list(std::string_view scope, std::span<const int32_t> prompt, uint64_t most_bytes,
+                            uint64_t overhead) const;
   // The set of groups whose blocks are there; empty where the node has left the tree. Of what is there:
   uint32_t present(const NodeRef& ref) const;
   const std::array<int32_t, kKvBlockTokens>& tokens(const NodeRef& ref) const {

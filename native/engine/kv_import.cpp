@@ -6,8 +6,8 @@
 
 namespace inhouse {
 
-std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope, uint64_t most_bytes,
-                                            uint64_t overhead) const {
+std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope, std::span<const int32_t> prompt,
+                                            uint64_t most_bytes, uint64_t overhead) const {
   const auto found = roots_.find(std::string(scope));
   if (found == roots_.end()) return {};
   const int32_t root = found->second;
@@ -32,10 +32,18 @@ std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope, uint64_t mos
     return used[size_t(node)] >= 0;
   };
   std::vector<int32_t> order;
-  for (size_t n = 0; n < nodes_.size(); ++n)
-    if (nodes_[n].serial != 0 && nodes_[n].parent >= 0 && whole(int32_t(n))) order.push_back(int32_t(n));
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return used[size_t(a)] > used[size_t(b)]; });
+  if (prompt.empty()) {
+    for (size_t n = 0; n < nodes_.size(); ++n)
+      if (nodes_[n].serial != 0 && nodes_[n].parent >= 0 && whole(int32_t(n))) order.push_back(int32_t(n));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return used[size_t(a)] > used[size_t(b)]; });
+  }
+  for (int32_t at = root; prompt.size() >= size_t(kKvBlockTokens);
+       prompt = prompt.subspan(size_t(kKvBlockTokens))) {
+    at = find_child(at, prompt.data());
+    if (at < 0 || !whole(at)) break;
+    order.push_back(at);
+  }
 
   constexpr int32_t kUnknown = -1, kOut = -2;
   std::vector<int32_t> place(nodes_.size(), kUnknown);  // in the list

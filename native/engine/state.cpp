@@ -28,12 +28,24 @@ void check(const std::atomic<bool>& stop) {
   if (stop.load(std::memory_order_relaxed)) throw Error(Code::aborted, "the call was cancelled");
 }
 
-StateTag tag_of(const Engine& engine, const KvCache& cache) {
+StateTag tag_of(const Engine& engine, const KvCache& cache, const StateScope& scope) {
   const Model& model = engine.model();
-  StateTag tag{model.fingerprint(), uint32_t(model.hyper().vocabulary), model.arithmetic(), {}};
+  StateTag tag;
+  tag.fingerprint = model.fingerprint();
+  tag.vocabulary = uint32_t(model.hyper().vocabulary);
+  tag.arithmetic = model.arithmetic();
+  if (scope.adapter) {
+    tag.has_adapter = true;
+    tag.adapter = scope.adapter->fingerprint();
+    tag.adapter_scale = scope.adapter_scale;
+  }
   for (const auto& pool : cache.pools()) tag.groups.push_back(pool->spec);
   if (tag.groups.size() > 32) throw Error(Code::internal, "the model has more than 32 groups of layers");
   return tag;
+}
+
+std::string tree_of(const StateScope& scope) {
+  return shared_scope(scope.cache_scope, scope.adapter.get(), scope.adapter_scale);
 }
 
 // A node's block of a file, without its checksum. False where it is not in the tree any more.
@@ -56,17 +68,17 @@ bool append_block(const KvCache& cache, const StateTag& tag, const KvCache::Node
 
 }  // namespace
 
-StateReport save_state(const EngineAccess& engine, const std::string& path, const std::string& cache_scope,
-                       uint64_t most_bytes, const std::atomic<bool>& stop) {
+StateReport save_state(const EngineAccess& engine, const std::string& path, const StateScope& scope,
+                       std::span<const int32_t> prompt, uint64_t most_bytes, const std::atomic<bool>& stop) {
   StateTag tag;
   std::vector<KvCache::NodeRef> nodes;
   {
     const std::shared_ptr<Engine> now = engine();
     now->between_steps([&](KvCache& cache, int32_t) {
-      tag = tag_of(*now, cache);
+      tag = tag_of(*now, cache, scope);
       const uint64_t frame = tag.header_bytes() + sizeof(uint64_t);
-      nodes = cache.list(shared_scope(cache_scope), most_bytes > frame ? most_bytes - frame : 0,
-                         tag.block_bytes(0));
+      nodes =
+          cache.list(tree_of(scope), prompt, most_bytes > frame ? most_bytes - frame : 0, tag.block_bytes(0));
     });
   }
   platform::OutputFile file(path);
@@ -117,12 +129,12 @@ StateReport save_state(const EngineAccess& engine, const std::string& path, cons
   return report;
 }
 
-StateReport load_state(const EngineAccess& engine, const std::string& path, const std::string& cache_scope,
+StateReport load_state(const EngineAccess& engine, const std::string& path, const StateScope& scope,
                        const std::atomic<bool>& stop) {
   StateTag tag;
   {
     const std::shared_ptr<Engine> now = engine();
-    now->between_steps([&](KvCache& cache, int32_t) { tag = tag_of(*now, cache); });
+    now->between_steps([&](KvCache& cache, int32_t) { tag = tag_of(*now, cache, scope); });
   }
   StateReader reader(path, tag);
   std::vector<uint8_t> slice;
@@ -149,7 +161,7 @@ StateReport load_state(const EngineAccess& engine, const std::string& path, cons
   {
     Importing importing{engine, {}};
     engine()->between_steps([&](KvCache& cache, int32_t) {
-      importing.nodes = cache.begin_import(shared_scope(cache_scope));
+      importing.nodes = cache.begin_import(tree_of(scope));
       importing.begun = true;
     });
     reader.rewind();

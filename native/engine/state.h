@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "native/engine/engine.h"
@@ -20,17 +21,25 @@ struct StateReport {
 // The engine for one slice of work, so that nobody waits long for its end; throws disposed where it is gone.
 using EngineAccess = std::function<std::shared_ptr<Engine>()>;
 
-// Saves the blocks that requests of `cache_scope` left or hold; where they take more than `most_bytes` as a
-// file, without the least recently used ones. The file is written beside its place and then renamed. Errors:
-// file_write, disposed, aborted once `stop` is set.
-StateReport save_state(const EngineAccess& engine, const std::string& path, const std::string& cache_scope,
-                       uint64_t most_bytes, const std::atomic<bool>& stop);
+// The requests whose prefixes are meant.
+struct StateScope {
+  std::string cache_scope;
+  std::shared_ptr<const Adapter> adapter = nullptr;  // of the engine's model; null: those without
+  float adapter_scale = 1;
+};
 
-// Reads the blocks of a file into the tree of `cache_scope`, as if requests had left them there. The whole
+// Saves the blocks that such requests left or hold: those that `prompt` begins with, or all where it is
+// empty. Where they take more than `most_bytes` as a file, the least recently used ones, and of a prompt the
+// last, are left out. The file is written beside its place and then renamed. Errors: file_write, disposed,
+// aborted once `stop` is set.
+StateReport save_state(const EngineAccess& engine, const std::string& path, const StateScope& scope,
+                       std::span<const int32_t> prompt, uint64_t most_bytes, const std::atomic<bool>& stop);
+
+// Reads the blocks of a file into the tree of such requests, as if they had left them there. The whole
 // file is checked before the first one goes in. Where not all fit beside what running requests hold, the most
 // recently used ones do. Reports the blocks that are there now. Errors: those of File, state_invalid,
 // disposed, aborted.
-StateReport load_state(const EngineAccess& engine, const std::string& path, const std::string& cache_scope,
+StateReport load_state(const EngineAccess& engine, const std::string& path, const StateScope& scope,
                        const std::atomic<bool>& stop);
 
 }  // namespace inhouse

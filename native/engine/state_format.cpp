@@ -1,5 +1,6 @@
 #include "native/engine/state_format.h"
 
+#include <bit>
 #include <cstring>
 
 #include "native/core/checksum.h"
@@ -9,8 +10,8 @@ namespace inhouse {
 namespace {
 
 constexpr char kMagic[9] = "INHSTATE";
-constexpr uint32_t kVersion = 1;
-constexpr uint64_t kFixedHeader = 8 + 2 * 4 + 3 * 8 + 4 * 4;  // before the groups
+constexpr uint32_t kVersion = 2;
+constexpr uint64_t kFixedHeader = 8 + 2 * 4 + 3 * 8 + 4 * 4 + 8 + 2 * 4;  // before the groups
 constexpr uint64_t kGroupBytes = 8 * 4;
 constexpr uint64_t kSumBytes = 8;
 constexpr uint64_t kLargestHeader = 1 << 16;
@@ -74,6 +75,9 @@ std::vector<uint8_t> state_header(const StateTag& tag, uint64_t blocks, uint64_t
   put(out, tag.vocabulary);
   put(out, uint32_t(tag.groups.size()));
   put(out, uint32_t(tag.arithmetic.size()));
+  put(out, tag.adapter);
+  put(out, tag.adapter_scale);
+  put(out, uint32_t(tag.has_adapter));
   for (const KvGroupSpec& group : tag.groups) put_group(out, group);
   put_bytes(out, tag.arithmetic.data(), tag.arithmetic.size());
   put(out, checksum64(out.data(), out.size()));
@@ -132,6 +136,19 @@ StateReader::StateReader(const std::string& path, StateTag tag)
   rewind();
 }
 
+// What one adapter computed at one scale is of no use with another, or without.
+void StateReader::check_adapter(const std::vector<uint8_t>& header) const {
+  const bool has = get<uint32_t>(&header[68]) != 0;
+  if (has != tag_.has_adapter)
+    fail(has ? "was saved with an adapter; expected the same one to be given"
+             : "was saved without an adapter, but one is given");
+  if (get<uint64_t>(&header[56]) != tag_.adapter) fail("was saved with another adapter than is given");
+  if (const auto scale = get<float>(&header[64]);
+      std::bit_cast<uint32_t>(scale) != std::bit_cast<uint32_t>(tag_.adapter_scale))
+    fail("was saved with its adapter at scale " + std::to_string(scale) + "; given is " +
+         std::to_string(tag_.adapter_scale));
+}
+
 // Compares what the header says of its model with this one.
 void StateReader::check_tag(const std::vector<uint8_t>& header) const {
   const auto groups = get<uint32_t>(&header[48]), text = get<uint32_t>(&header[52]);
@@ -139,6 +156,7 @@ void StateReader::check_tag(const std::vector<uint8_t>& header) const {
     fail("is damaged: its header's sizes contradict each other");
   if (get<uint64_t>(&header[32]) != tag_.fingerprint || get<uint32_t>(&header[44]) != tag_.vocabulary)
     fail("was saved from another model, or from this one with other metadata");
+  check_adapter(header);
   if (get<uint32_t>(&header[40]) != uint32_t(kKvBlockTokens))
     fail("has blocks of " + std::to_string(get<uint32_t>(&header[40])) + " tokens; expected " +
          std::to_string(kKvBlockTokens));

@@ -1,9 +1,10 @@
 // Files of saved state: computed blocks of the prefix tree, for later processes of the same model. All
 // numbers are little-endian.
 //
-//   header   "INHSTATE", u32 version (1), u32 header bytes, u64 file bytes, u64 blocks, u64 fingerprint of
-//   the
-//            model, u32 tokens of a block, u32 vocabulary, u32 groups, u32 bytes of the next text;
+//   header   "INHSTATE", u32 version (2), u32 header bytes, u64 file bytes, u64 blocks,
+//            u64 fingerprint of the model, u32 tokens of a block, u32 vocabulary, u32 groups,
+//            u32 bytes of the next text, u64 fingerprint of the adapter, f32 its scale, u32 whether there is
+//            one (without: all 0);
 //            per group i32 layers, KV heads, head sizes of K and V, types of K and V, window, 0;
 //            the name of the arithmetic (Backend::arithmetic);
 //            u64 checksum of the bytes before it
@@ -33,6 +34,9 @@ struct StateTag {
   uint64_t fingerprint = 0;
   uint32_t vocabulary = 0;
   std::string arithmetic;
+  bool has_adapter = false;
+  uint64_t adapter = 0;  // its fingerprint
+  float adapter_scale = 0;
   std::vector<KvGroupSpec> groups;  // at most 32
 
   uint64_t header_bytes() const;
@@ -70,6 +74,7 @@ class StateReader {
  private:
   [[noreturn]] void fail(const std::string& what) const;
   void check_tag(const std::vector<uint8_t>& header) const;
+  void check_adapter(const std::vector<uint8_t>& header) const;
 
   StateTag tag_;
   platform::File file_;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <mutex>
 
+#include "native/core/checksum.h"
 #include "native/core/error.h"
 #include "native/platform/platform.h"
 
@@ -147,12 +149,15 @@ std::vector<uint8_t> interleave(const std::vector<uint8_t>& rows, int64_t head_d
   return out;
 }
 
-// head_dim: of the heads whose rows are to be interleaved; 0: none.
+// head_dim: of the heads whose rows are to be interleaved; 0: none. Takes what it reads up into
+// `fingerprint`.
 std::unique_ptr<Weight> load_matrix(Backend& backend, const LoraMatrix& matrix, int64_t head_dim,
-                                    const LoadControl& control) {
+                                    const LoadControl& control, uint64_t& fingerprint) {
   control.check();
   std::vector<uint8_t> bytes(bytes_of(*matrix.type, matrix.rows, matrix.cols));
   matrix.read(bytes.data());
+  fingerprint = checksum64(bytes.data(), bytes.size(), fingerprint);
+  fingerprint = text_checksum64(matrix.type->name, fingerprint);
   const kernels::QuantType* type = matrix.type;
   if (!is_dense(*type)) {
     std::vector<uint8_t> floats(loaded_bytes(matrix));
@@ -193,8 +198,12 @@ std::shared_ptr<const Adapter> Adapter::load(const std::shared_ptr<const Model>&
     LoraPair& pair = adapter->slot(from.layer, from.target);
     if (pair.a) refuse(source, from.a, "is for a layer that has its pair already; expected one");
     const bool rotated = from.target == LoraTarget::q || from.target == LoraTarget::k;
-    pair.a = load_matrix(model->backend(), from.a, 0, control);
-    pair.b = load_matrix(model->backend(), from.b, interleaves && rotated ? h.head_dim : 0, control);
+    const uint32_t place[] = {uint32_t(from.layer), uint32_t(from.target), uint32_t(from.a.rows),
+                              std::bit_cast<uint32_t>(from.scale), uint32_t(source.split_rope)};
+    uint64_t& sum = adapter->fingerprint_;
+    sum = checksum64(place, sizeof place, sum);
+    pair.a = load_matrix(model->backend(), from.a, 0, control, sum);
+    pair.b = load_matrix(model->backend(), from.b, interleaves && rotated ? h.head_dim : 0, control, sum);
     pair.scale = from.scale;
     adapter->rank_ = std::max(adapter->rank_, int32_t(pair.a->rows));
   }

@@ -86,9 +86,10 @@ class Adapter {
   static std::shared_ptr<const Adapter> load(const std::shared_ptr<const Model>& model,
                                              const AdapterSource& source, const LoadControl& control);
 
-  uint64_t id() const { return id_; }        // of no other adapter of this process, ever
-  int32_t rank() const { return rank_; }     // the largest
-  uint64_t bytes() const { return bytes_; }  // memory of its matrices
+  uint64_t id() const { return id_; }                    // of no other adapter of this process, ever
+  uint64_t fingerprint() const { return fingerprint_; }  // of what it holds, the same in every process
+  int32_t rank() const { return rank_; }                 // the largest
+  uint64_t bytes() const { return bytes_; }              // memory of its matrices
   bool belongs_to(const std::shared_ptr<const Model>& model) const;
 
   // One for each product of the layer at this place (Q, K, V; gate, up; …). Empty where none is changed.
@@ -102,6 +103,7 @@ class Adapter {
   LoraPair& slot(int32_t layer, LoraTarget target);
 
   uint64_t id_ = 0;
+  uint64_t fingerprint_ = 0;
   int32_t rank_ = 0;
   uint64_t bytes_ = 0;
   std::weak_ptr<const Model> model_;  // not owned: an adapter must not keep a model's memory

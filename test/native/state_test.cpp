@@ -39,19 +39,20 @@ struct StateFile {
 EngineAccess access(Rig& rig) {
   return [&rig] { return std::shared_ptr<Engine>(rig.engine.get(), [](Engine*) {}); };
 }
-StateReport save(Rig& rig, const StateFile& place, uint64_t most = kAll, const std::string& scope = "") {
-  return save_state(access(rig), place.path, scope, most, kNever);
+StateReport save(Rig& rig, const StateFile& place, uint64_t most = kAll, const StateScope& scope = {},
+                 std::span<const int32_t> prompt = {}) {
+  return save_state(access(rig), place.path, scope, prompt, most, kNever);
 }
-StateReport load(Rig& rig, const StateFile& place, const std::string& scope = "") {
+StateReport load(Rig& rig, const StateFile& place, const StateScope& scope = {}) {
   return load_state(access(rig), place.path, scope, kNever);
 }
 Outcome run(Rig& rig, RequestSpec spec) {
   return rig.collector.wait(rig.engine->submit(std::move(spec)));
 }
 // "" where it loads.
-std::string refusal(Rig& rig, const StateFile& place) {
+std::string refusal(Rig& rig, const StateFile& place, const StateScope& scope = {}) {
   try {
-    load(rig, place);
+    load(rig, place, scope);
     return "";
   } catch (const Error& error) {
     return (error.code() == Code::state_invalid ? "" : std::string(code_name(error.code())) + " ") +
@@ -60,6 +61,21 @@ std::string refusal(Rig& rig, const StateFile& place) {
 }
 bool says(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
+}
+
+// An adapter of one pair, all of one number.
+std::shared_ptr<const Adapter> small_adapter(const std::shared_ptr<const Model>& model, float value) {
+  const HyperParameters& h = model->hyper();
+  const auto matrix = [&](const char* name, int64_t rows, int64_t cols) {
+    const auto read = [value, count = rows * cols](void* dst) {
+      std::fill_n(static_cast<float*>(dst), count, value);
+    };
+    return LoraMatrix{name, kernels::quant_type(uint32_t(kernels::TypeId::f32)), rows, cols, read};
+  };
+  AdapterSource source{"adapter", {}, false, {}};
+  source.pairs.push_back(
+      {0, LoraTarget::v, 1, matrix("a", 1, h.width), matrix("b", int64_t(h.kv_heads) * h.head_dim_v, 1)});
+  return Adapter::load(model, source, {});
 }
 
 template <class T>
@@ -91,9 +107,9 @@ void seal(std::vector<uint8_t>& bytes, const std::vector<uint64_t>& blocks) {
 }  // namespace
 
 TEST(checksums_are_those_of_xxh64) {
-  CHECK_EQ(checksum64(""), 0xef46db3751d8e999ull);
-  CHECK_EQ(checksum64("abc"), 0x44bc2cf5ad770999ull);
-  CHECK_EQ(checksum64("Nobody inspects the spammish repetition"), 0xfbcea83c8a378bf1ull);
+  CHECK_EQ(text_checksum64(""), 0xef46db3751d8e999ull);
+  CHECK_EQ(text_checksum64("abc"), 0x44bc2cf5ad770999ull);
+  CHECK_EQ(text_checksum64("Nobody inspects the spammish repetition"), 0xfbcea83c8a378bf1ull);
 }
 
 TEST(restored_prefixes_give_the_same_bits) {
@@ -150,9 +166,9 @@ TEST(state_stays_in_its_scope_and_within_its_limit) {
   run(rig, other);
   run(rig, request(100, 0, 0, 0));  // the first is the last used now
   CHECK_EQ(save(rig, place).blocks, 9);
-  CHECK_EQ(save(rig, place, kAll, "tenant").blocks, 2);
-  CHECK_EQ(save(rig, place, kAll, "nobody").blocks, 0);
-  CHECK_EQ(load(rig, place, "nobody").blocks, 0);
+  CHECK_EQ(save(rig, place, kAll, {"tenant"}).blocks, 2);
+  CHECK_EQ(save(rig, place, kAll, {"nobody"}).blocks, 0);
+  CHECK_EQ(load(rig, place, {"nobody"}).blocks, 0);
 
   const uint64_t all = save(rig, place).bytes, none = save(rig, place, 0).bytes;
   CHECK_EQ(save(rig, place, 0).blocks, 0);
@@ -169,11 +185,78 @@ TEST(state_stays_in_its_scope_and_within_its_limit) {
   // A scope of its own: others do not meet it.
   save(rig, place);
   Rig apart(shape, Device::cpu);
-  CHECK_EQ(load(apart, place, "mine").blocks, 9);
+  CHECK_EQ(load(apart, place, {"mine"}).blocks, 9);
   CHECK_EQ(run(apart, request(100, 0)).usage.cached_tokens, 0);
   RequestSpec mine = request(100, 0);
   mine.cache_scope = "mine";
   CHECK_EQ(run(apart, mine).usage.cached_tokens, 96);
+}
+
+TEST(the_state_of_one_prompt_is_saved_alone) {
+  StateFile place("prompt");
+  for (const RandomModel& shape : shapes()) {
+    Rig rig(shape, Device::cpu);
+    const RequestSpec first = request(100, 12, 0.8f), second = request(100, 0, 0, 1);
+    const Outcome before = run(rig, first);
+    run(rig, second);
+    const std::vector<int32_t>& prompt = first.prompt;
+    const auto blocks = [&](size_t from, size_t to) {
+      return save(rig, place, kAll, {}, std::span(prompt).subspan(from, to - from)).blocks;
+    };
+    CHECK_EQ(blocks(0, 31), 0);
+    CHECK_EQ(blocks(1, 100), 0);  // nobody asked this
+    CHECK_EQ(blocks(0, 40), 1);
+    const uint64_t one = std::filesystem::file_size(place.path), none = save(rig, place, 0).bytes;
+    CHECK_EQ(save(rig, place, one + (one - none) / 2, {}, prompt).blocks, 1);
+    std::vector<int32_t> further = prompt;
+    further.resize(1000, 3);
+    CHECK_EQ(save(rig, place, kAll, {}, further).blocks, 3);
+    Rig fresh(shape, Device::cpu);
+    CHECK_EQ(load(fresh, place).blocks, 3);
+    const Outcome after = run(fresh, first);
+    CHECK_EQ(after.usage.cached_tokens, 96);
+    CHECK(after.tokens == before.tokens);
+    CHECK(after.logprobs == before.logprobs);
+    CHECK_EQ(run(fresh, second).usage.cached_tokens, 0);
+  }
+}
+
+TEST(what_an_adapter_computed_is_for_the_same_adapter) {
+  StateFile place("adapter"), plain("plain");
+  const RandomModel shape = shapes()[0];
+  Rig rig(shape, Device::cpu), fresh(shape, Device::cpu);
+  const auto use = [](const Rig& of, float value, float scale) {
+    return StateScope{"mine", small_adapter(of.model, value), scale};
+  };
+  const StateScope scope = use(rig, 0.25f, 0.5f);
+  RequestSpec spec = request(100, 12, 0.8f);
+  spec.cache_scope = "mine";
+  run(rig, spec);
+  CHECK_EQ(save(rig, plain, kAll, {"mine"}).blocks, 3);
+  const auto with = [&](const StateScope& some) {
+    RequestSpec own = spec;
+    own.adapter = some.adapter;
+    own.adapter_scale = some.adapter_scale;
+    return own;
+  };
+  const Outcome before = run(rig, with(scope));
+  CHECK_EQ(before.usage.cached_tokens, 0);
+  CHECK(before.logprobs != run(rig, spec).logprobs);
+  CHECK_EQ(save(rig, place, kAll, scope, spec.prompt).blocks, 3);
+  CHECK_EQ(save(rig, place, kAll, scope).blocks, 3);
+
+  CHECK(says(refusal(fresh, place), "saved with an adapter"));
+  CHECK(says(refusal(fresh, plain, use(fresh, 0.25f, 0.5f)), "saved without an adapter"));
+  CHECK(says(refusal(fresh, place, use(fresh, 0.26f, 0.5f)), "another adapter"));
+  CHECK(says(refusal(fresh, place, use(fresh, 0.25f, 1)), "at scale 0.5"));
+  CHECK_EQ(fresh.engine->stats().kv_idle, 0);
+  const StateScope again = use(fresh, 0.25f, 0.5f);  // loaded anew, as by another process
+  CHECK_EQ(load(fresh, place, again).blocks, 3);
+  CHECK_EQ(run(fresh, spec).usage.cached_tokens, 0);
+  const Outcome after = run(fresh, with(again));
+  CHECK_EQ(after.usage.cached_tokens, 96);
+  CHECK(after.tokens == before.tokens);
+  CHECK(after.logprobs == before.logprobs);
 }
 
 TEST(state_takes_the_place_of_idle_blocks_alone) {
@@ -299,8 +382,8 @@ TEST(damaged_state_is_refused_before_anything_goes_in) {
     with(16, huge);
     with(24, huge);
   }
-  CHECK(says(with(8, uint32_t(2)), "version 2"));
-  for (const uint32_t size : {0u, 71u, 1u << 16, UINT32_MAX}) {
+  CHECK(says(with(8, uint32_t(1)), "version 1"));
+  for (const uint32_t size : {0u, 79u, 1u << 16, UINT32_MAX}) {
     std::vector<uint8_t> bad = good;  // read before the checksum can be
     put(bad, 12, size);
     refused(bad, "header bytes");
@@ -311,7 +394,7 @@ TEST(damaged_state_is_refused_before_anything_goes_in) {
     with(48, n);
     with(52, n);
   }
-  for (size_t field = 0; field < 16; ++field) with(56 + 4 * field, -1);
+  for (size_t field = 0; field < 4 + 16; ++field) with(56 + 4 * field, -1);
   const size_t second = header + size_t(block);
   for (const int64_t parent : {int64_t(-2), int64_t(1), int64_t(5), INT64_MAX, INT64_MIN})
     with(second, parent);
@@ -331,7 +414,7 @@ TEST(saving_replaces_a_file_whole_or_not_at_all) {
   const std::atomic<bool> stop{true};
   bool aborted = false;
   try {
-    save_state(access(rig), place.path, "", kAll, stop);
+    save_state(access(rig), place.path, {}, {}, kAll, stop);
   } catch (const Error& error) {
     aborted = error.code() == Code::aborted;
   }
@@ -344,7 +427,7 @@ TEST(saving_replaces_a_file_whole_or_not_at_all) {
     CHECK(entry.path().string().rfind(place.path + ".", 0) != 0);
   Code code = Code::internal;
   try {
-    save_state(access(rig), parent.string() + "/no/such/folder/file", "", kAll, kNever);
+    save_state(access(rig), parent.string() + "/no/such/folder/file", {}, {}, kAll, kNever);
   } catch (const Error& error) {
     code = error.code();
   }
@@ -368,8 +451,8 @@ TEST(an_engine_can_end_while_state_is_saved) {
     std::thread other([&] {
       try {
         for (int i = 0; i < 50; ++i) {
-          save_state(get_engine, place.path + "2", "", kAll, kNever);
-          load_state(get_engine, place.path, "", kNever);
+          save_state(get_engine, place.path + "2", {}, {}, kAll, kNever);
+          load_state(get_engine, place.path, {}, kNever);
         }
       } catch (const Error& error) {
         CHECK(error.code() == Code::disposed);

@@ -1,14 +1,12 @@
 // `inhouse bench`: how fast a model reads and writes, beside what the machine could do at most.
 import { setMaxListeners } from "node:events";
-import { availableParallelism, cpus } from "node:os";
 
 import { resolve } from "../../hub/index.js";
 import { overrideList } from "../../load-options.js";
 import type { Model } from "../../model.js";
 import type { NativeLimits } from "../../native.js";
-import { manifest } from "../../native/manifest.js";
-import type { LoadOptions } from "../../types.js";
 import { type Case, casesOf, contextOf, fitting, type Lists, nameOf, type Room } from "../bench/cases.js";
+import { type Environment, environmentOf } from "../bench/environment.js";
 import { type Figure, figuresOf, limitNoiseOf, noiseOf } from "../bench/figures.js";
 import { bestLimits, measureLimits, readShape } from "../bench/limits.js";
 import { measureRound, type Open, promptSource, type Samples } from "../bench/measure.js";
@@ -16,8 +14,8 @@ import { sessionOf } from "../bench/session.js";
 import { table } from "../bench/table.js";
 import { ModelWork } from "../bench/work.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
-import { integerFlag, integersFlag, parseFlags } from "../flags.js";
-import { load } from "../loading.js";
+import { integerFlag, integersFlag, parseFlags, type Values } from "../flags.js";
+import { adapterOf, load } from "../loading.js";
 import { loadFlags, loadOptions } from "../settings.js";
 import { json, ProgressBar, visible } from "../terminal.js";
 import { UsageError } from "../usage.js";
@@ -39,20 +37,9 @@ const benchFlags = {
 const defaults: Lists = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
 
 /** The document of `--json`. */
-export interface BenchResult {
-  model: Pick<Model["info"], "path" | "fileBytes" | "architecture" | "quantization" | "parameters">;
-  machine: { processor: string; processors: number };
-  versions: { inhouse: string; node: string };
-  settings: Pick<Model["info"], "device" | "deviceDescription" | "kvType" | "maxBatchTokens"> & {
-    /** What the device computes with, in its own words: "AVX-512 VNNI". */
-    instructionSet: string;
-    threads: number;
-    /** Of the sessions of one stream; those of more hold what they need. */
-    contextLength: number;
-    decodeTokens: number;
-    rounds: number;
-  };
-  memory: Model["info"]["memory"];
+export interface BenchResult extends Environment {
+  /** `contextLength` is that of the sessions of one stream; those of more hold what they need. */
+  settings: Environment["settings"] & { decodeTokens: number; rounds: number };
   /** Of the machine: the best of all rounds, per second. */
   limits: NativeLimits;
   figures: Figure[];
@@ -72,7 +59,7 @@ export const benchCommand: Command = {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
     const [name] = operands(this, positionals, 1);
     const given = values as Partial<Lists> & { rounds?: number; json?: boolean };
-    const result = await bench(name!, given, given.rounds ?? 3, loadOptions(values), shell);
+    const result = await bench(name!, given, given.rounds ?? 3, values, shell);
     for (const warning of result.warnings) shell.stderr.note(`${warning}\n`);
     await shell.stdout.write(given.json === true ? `${json(result)}\n` : visible(table(result)));
   },
@@ -82,9 +69,10 @@ async function bench(
   name: string,
   given: Partial<Lists>,
   count: number,
-  options: LoadOptions,
+  values: Values<typeof loadFlags>,
   shell: Shell,
 ): Promise<BenchResult> {
+  const options = loadOptions(values);
   const path = await resolve(name);
   const shape = await readShape(path, overrideList(options.overrides));
   const { maxBatchTokens: batch } = options;
@@ -102,7 +90,7 @@ async function bench(
     );
     info ??= model.info;
     setMaxListeners(streams + 10, shell.signal);
-    return sessionOf(model, shell.signal);
+    return sessionOf(model, await adapterOf(model, values, shell), shell.signal);
   };
   const prompts = promptSource(shape.vocabularySize);
   const rounds: Samples[] = [];
@@ -120,37 +108,18 @@ async function bench(
     limits.push(await measureLimits(threads, options.instructionSet));
     shell.signal.throwIfAborted();
   }
-  const { fileBytes, architecture, quantization, parameters, memory, ...settings } = info!;
-  const { device, deviceDescription, kvType, maxBatchTokens, contextLength } = settings;
-  const computing = computingOf(deviceDescription);
-  const work = new ModelWork(shape.header, shape.attention, kvType);
+  const environment = environmentOf(info!);
+  const { settings } = environment;
+  const work = new ModelWork(shape.header, shape.attention, settings.kvType);
   const best = bestLimits(limits);
-  const figures = figuresOf(rounds, cases, work, best, maxBatchTokens);
+  const figures = figuresOf(rounds, cases, work, best, settings.maxBatchTokens);
   return {
-    model: { path, fileBytes, architecture, quantization, parameters },
-    machine: { processor: cpus()[0]?.model ?? "unknown", processors: availableParallelism() },
-    versions: { inhouse: manifest.version, node: process.versions.node },
-    settings: {
-      device,
-      deviceDescription,
-      ...computing,
-      kvType,
-      maxBatchTokens,
-      contextLength,
-      decodeTokens: given.tokens ?? defaults.tokens,
-      rounds: count,
-    },
-    memory,
+    ...environment,
+    settings: { ...settings, decodeTokens: given.tokens ?? defaults.tokens, rounds: count },
     limits: best,
     figures,
-    warnings: [...untimed(cases, rounds), ...limitNoiseOf(limits, computing.threads), ...noiseOf(figures)],
+    warnings: [...untimed(cases, rounds), ...limitNoiseOf(limits, settings.threads), ...noiseOf(figures)],
   };
-}
-
-/** "cpu (AVX-512 VNNI), 2 threads" taken apart. */
-function computingOf(description: string): { instructionSet: string; threads: number } {
-  const [, instructionSet = description, threads = 0] = /\((.*)\), (\d+) thread/.exec(description) ?? [];
-  return { instructionSet, threads: Number(threads) };
 }
 
 /** The cases there is room for. Those that flags name must fit; of the others it says which are left out. */

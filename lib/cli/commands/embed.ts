@@ -3,7 +3,7 @@ import { type EmbedOptions, poolings } from "../../embed.js";
 import { allFlags, type Command, type Shell } from "../command.js";
 import { integerFlag, parseFlags } from "../flags.js";
 import { readText, readTextFile } from "../input.js";
-import { load } from "../loading.js";
+import { adapterOf, load } from "../loading.js";
 import { choice, loadFlags, loadOptions } from "../settings.js";
 import { UsageError } from "../usage.js";
 
@@ -55,6 +55,7 @@ export const embedCommand: Command = {
     };
     const model = await load(name, loadOptions(values), shell);
     try {
+      options.adapter = await adapterOf(model, values, shell);
       const start = performance.now();
       const vectors = (await model.embed(texts, options)).map((vector) => Array.from(vector));
       const seconds = (performance.now() - start) / 1000;

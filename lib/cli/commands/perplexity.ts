@@ -5,11 +5,11 @@ import { InhouseError } from "../../errors.js";
 import { resolve } from "../../hub/index.js";
 import type { Model } from "../../model.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
-import type { EvaluateRows } from "../../types.js";
+import type { EvaluateRows, ScaledAdapter } from "../../types.js";
 import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { integerFlag, parseFlags } from "../flags.js";
 import { readTextFile } from "../input.js";
-import { load } from "../loading.js";
+import { adapterOf, load } from "../loading.js";
 import { OutputFile } from "../output-file.js";
 import { loadFlags, loadOptions } from "../settings.js";
 import { json, plural, ProgressBar, visible } from "../terminal.js";
@@ -71,8 +71,9 @@ export const perplexityCommand: Command = {
     const out = logprobs === undefined ? undefined : await OutputFile.plan("logprobs", logprobs, inputs);
     const model = await load(path, options, shell);
     try {
+      const adapter = await adapterOf(model, values, shell);
       const contexts = given ?? windows(model.tokenizer, text!, window, shell);
-      const result = await score(model, contexts, out, shell);
+      const result = await score(model, contexts, adapter, out, shell);
       await shell.stdout.write(values.json === true ? `${json(result)}\n` : visible(report(result)));
     } finally {
       await model.dispose();
@@ -131,6 +132,7 @@ interface Result {
 async function score(
   model: Model,
   contexts: readonly Context[],
+  adapter: ScaledAdapter | undefined,
   out: OutputFile | undefined,
   shell: Shell,
 ): Promise<Result> {
@@ -145,6 +147,7 @@ async function score(
       bar.update(i / contexts.length, `${i} of ${contexts.length} ${soFar}`);
       const { logprobs } = await model.evaluate(tokens, {
         signal: shell.signal,
+        adapter,
         ...(out ? { onRows: ({ rows }: EvaluateRows) => out.append(littleEndian(rows)) } : {}),
       });
       for (let at = scoredFrom; at < tokens.length; ++at) sum += logprobs[at - 1]!;

@@ -8,37 +8,35 @@ import { allFlags, type Command, operands, type Shell } from "../command.js";
 import { converse } from "../conversation.js";
 import { type Flags, parseFlags } from "../flags.js";
 import { readText, readTextFile } from "../input.js";
-import { load } from "../loading.js";
-import { generateOptions, loadFlags, loadOptions, requestFlags, samplingFlags } from "../settings.js";
+import { adapterOf, load } from "../loading.js";
+import {
+  draftFlags,
+  generateOptions,
+  loadFlags,
+  loadOptions,
+  requestFlags,
+  samplingFlags,
+} from "../settings.js";
 import { json, plural } from "../terminal.js";
 import { UsageError } from "../usage.js";
 
 const ownFlags = {
   system: { name: "system", value: "TEXT", help: "A system message before the conversation." },
   raw: { name: "raw", help: "Continue the prompt as it is, without the chat template." },
-  adapter: {
-    name: "adapter",
-    value: "PATH[=SCALE]",
-    help: "Answer with a LoRA adapter: a GGUF file, or a folder that PEFT saved. Scale 1, as trained, by default.",
-    parse: (texts) => parseAdapter(texts.at(-1)!),
-  },
   template: { name: "template", value: "FILE", help: "A Jinja chat template to use in place of the file's." },
+  loadState: {
+    name: "load-state",
+    value: "FILE",
+    help: "Begin with what --save-state wrote: prompts that begin alike need not be computed again.",
+  },
+  saveState: {
+    name: "save-state",
+    value: "FILE",
+    help: "Write what was computed of prompt and answer to a file.",
+  },
   json: { name: "json", help: "Print one JSON document when the answer is complete." },
   quiet: { name: "quiet", short: "q", help: "No timings, and no word on a cut answer, on stderr." },
 } satisfies Flags;
-
-interface AdapterFlag {
-  path: string;
-  scale: number;
-}
-
-/** A path may hold "=" too: what comes after the last one counts as a scale where it is a number. */
-function parseAdapter(text: string): AdapterFlag {
-  const at = text.lastIndexOf("=");
-  const number = text.slice(at + 1);
-  if (at < 0 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(number)) return { path: text, scale: 1 };
-  return { path: text.slice(0, at), scale: Number(number) };
-}
 
 export const runCommand: Command = {
   name: "run",
@@ -53,7 +51,7 @@ export const runCommand: Command = {
     "Prompt and output": ownFlags,
     Generation: requestFlags,
     Sampling: samplingFlags,
-    "Loading and device": loadFlags,
+    "Loading and device": { ...loadFlags, ...draftFlags },
   },
   async run(args, shell) {
     const { values, positionals } = parseFlags(args, allFlags(this.groups));
@@ -77,23 +75,29 @@ export const runCommand: Command = {
     try {
       if (values.raw !== true && values.template === undefined && !model.info.hasChatTemplate)
         throw noTemplate();
-      const given = values.adapter as AdapterFlag | undefined;
-      if (given) {
-        const adapter = await model.loadAdapter(given.path, { signal: shell.signal });
-        options.adapter = { adapter, scale: given.scale };
-      }
+      const { signal } = shell;
+      const adapter = await adapterOf(model, values, shell);
+      options.adapter = adapter;
+      if (values.loadState !== undefined)
+        await model.loadState(values.loadState as string, { adapter, signal });
       const start = (text: string, before: readonly ChatMessage[]) =>
         values.raw === true
           ? model.complete(text, options)
           : model.chat([...before, { role: "user", content: text }], { ...options, ...template });
+      // After an interruption too, which keeps what it has.
+      const save = async () => {
+        if (values.saveState !== undefined) await model.saveState(values.saveState as string, { adapter });
+      };
       if (prompt === undefined) {
         await converse(start, system, (result) => cutNote(result, options, model), shell);
+        await save();
         return;
       }
       const result = await answer(start(prompt, system), values.json !== true, shell);
       if (values.json === true) await shell.stdout.write(`${json(document(result))}\n`);
       else if (values.quiet !== true)
         shell.stderr.note(`${cutNote(result, options, model)}${timings(result, model)}\n`);
+      await save();
     } finally {
       await model.dispose();
     }
