@@ -11,6 +11,7 @@ export default tseslint.config(
       "coverage/",
       "test/data/",
       "test/golden/",
+      "test/api/fixtures/",
     ],
   },
   { linterOptions: { reportUnusedDisableDirectives: "error" } },

@@ -100,11 +100,44 @@ ${instructionTable(result)}
 `;
 }
 
+/** One machine's installations and imports (bench/install.mjs). */
+function installation([name, { machine, date, versions, rounds, engines }]) {
+  const head = [
+    "package",
+    "MB installed",
+    "packages",
+    "install, s",
+    "scripts",
+    "import, ms",
+    "with its native part, ms",
+  ];
+  const rows = engines.map((engine) => [
+    `${engine.name} ${engine.version}`,
+    number(engine.bytes / 1e6),
+    String(engine.packages),
+    engine.installSeconds.toPrecision(2),
+    engine.scripts.join(", ") || "none",
+    engine.importMs.toFixed(0),
+    engine.loadMs.toFixed(0),
+  ]);
+  return `${machine.processor}, ${plural(machine.cores, "core")}, ${date.slice(0, 10)}, Node ${versions.node}, npm ${versions.npm}, medians of ${plural(rounds, "round")} (\`bench/results/${name}\`):
+
+${table(head, rows)}
+`;
+}
+
 /**
- * docs/performance.md. `speeds`, `engines`, `accuracies` and `counts` (of instructions) are the results under
- * bench/results as `[file name, content]`, `peer` is the peer's divergence.
+ * docs/performance.md. `speeds`, `engines`, `accuracies`, `counts` (of instructions) and `installations` are the results
+ * under bench/results as `[file name, content]`, `peer` is the peer's divergence.
  */
-export const performancePage = (speeds, engines, accuracies, counts, peer) => `# Performance
+export const performancePage = ({
+  speeds,
+  engines = [],
+  accuracies,
+  counts = [],
+  installations = [],
+  peer,
+}) => `# Performance
 
 This page is written by \`node scripts/performance-doc.mjs\` from \`bench/results/\`.
 
@@ -123,6 +156,11 @@ ${counts.map(instructions).join("\n")}
 \`node bench/engine.mjs MODEL --small MODEL --machine NAME --peer node-llama-cpp\` measures all of this; the programs it runs can be run alone. \`inhouse bench serving MODEL\` measures requests that arrive at random (docs/cli.md).
 
 ${engines.map(engineSection).join("\n")}
+## Size and start
+
+\`node bench/install.mjs\` installs each package into an empty project. The time is npm's from a warm cache, without scripts: those that an installation would run are named, and what they fetch or build is not counted. An import is timed in a fresh process, from files that the system has read before, over an empty script; the last column has what makes the native part load where the import alone does not, which for node-llama-cpp includes looking at the system.
+
+${installations.map(installation).join("\n")}
 ## Accuracy
 
 Mean KL divergence (in nats) of the next-token distribution from what float32 gives for the same file, over four contexts of 1,024 tokens of mixed prose, code and scripts; test/golden/README.md has the commands. The reference device agrees with transformers to about 1e-11.

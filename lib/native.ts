@@ -1,9 +1,9 @@
-// The one file that finds and loads the native addon, and the types of what it offers. Nothing is loaded before it
-// is needed: importing the package must not fail on a machine that lacks the addon.
-import { existsSync, readdirSync } from "node:fs";
+// The native addon, and the types of what it offers. Nothing is loaded before it is needed: importing the package must
+// not fail on a machine that lacks the addon.
 import { join } from "node:path";
 
-import { InhouseError, type InhouseErrorCode } from "./errors.js";
+import type { InhouseErrorCode } from "./errors.js";
+import { load, type LoadedAddon } from "./native/load.js";
 import type { KvType, Speculation } from "./types.js";
 
 /** An error as the addon passes it to callbacks; those it throws are Error objects with the same `code`. */
@@ -368,6 +368,8 @@ export interface NativeEngine {
 }
 
 export interface NativeAddon {
+  /** Of the package it was built for. */
+  version: string;
   openFile(
     path: string,
     overrides: { list: string[] },
@@ -385,59 +387,25 @@ export interface NativeAddon {
     options: Pick<NativeLoadOptions, "threads" | "instructionSet">,
     callback: (error: NativeError | null, limits: NativeLimits) => void,
   ): void;
+  machine(): NativeMachine;
 }
 
-let loaded: NativeAddon | undefined;
+/** What the core knows of this machine. Memory is in bytes, within the control groups' limits; 0 where unknown. */
+export interface NativeMachine {
+  /** Those of this build, best first; the first that is supported is used. */
+  instructionSets: { name: string; title: string; supported: boolean }[];
+  /** That `threads: "auto"` uses. */
+  processors: number;
+  memoryTotal: number;
+  memoryAvailable: number;
+}
 
-/** The addon, loaded at the first call. Throws ERR_INHOUSE_NATIVE_LOAD. */
-export function native(): NativeAddon {
+let loaded: LoadedAddon | undefined;
+
+/** The addon and where it came from. Loaded at the first call; throws ERR_INHOUSE_NATIVE_LOAD. */
+export function loadedAddon(): LoadedAddon {
   loaded ??= load(join(__dirname, ".."));
   return loaded;
 }
 
-/** @internal Loads the addon of the package at `root`. */
-export function load(root: string): NativeAddon {
-  try {
-    // A literal require, which tools that trace a package's files understand.
-    // eslint-disable-next-line @typescript-eslint/no-require-imports
-    return (require("node-gyp-build") as (folder: string) => NativeAddon)(root);
-  } catch (error) {
-    throw new InhouseError("ERR_INHOUSE_NATIVE_LOAD", explain(root, error), { cause: error });
-  }
-}
-
-/** The C library, where there are several. */
-function libc(): string {
-  if (process.platform !== "linux") return "";
-  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean | undefined };
-  const { excludeNetwork } = report;
-  try {
-    report.excludeNetwork = true; // it would look up the names of all sockets' addresses
-    const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
-    return header.glibcVersionRuntime === undefined ? " (musl)" : ` (glibc ${header.glibcVersionRuntime})`;
-  } catch {
-    return "";
-  } finally {
-    report.excludeNetwork = excludeNetwork;
-  }
-}
-
-function explain(root: string, error: unknown): string {
-  const platform = `${process.platform}-${process.arch}`;
-  const found = ["build/Release", `prebuilds/${platform}`].flatMap((folder) => {
-    const path = join(root, folder);
-    const names = existsSync(path) ? readdirSync(path).filter((name) => name.endsWith(".node")) : [];
-    return names.map((name) => join(folder, name));
-  });
-  const prebuilds = join(root, "prebuilds");
-  const others = existsSync(prebuilds) ? readdirSync(prebuilds).join(", ") : "";
-  const remedy = existsSync(join(root, "CMakeLists.txt"))
-    ? "build it with: npm run build"
-    : `this copy of the package has prebuilds for ${others || "no platform"}; elsewhere, build it from source ` +
-      "(npm ci && npm run build in a clone of its repository) and install that folder";
-  const what =
-    found.length === 0
-      ? `looked for build/Release/*.node and prebuilds/${platform}/*.node in ${root} and found neither`
-      : `${found.join(" and ")} in ${root} could not be loaded: ${error instanceof Error ? error.message : String(error)}`;
-  return `the native part of inhouse for ${platform}${libc()}, Node ${process.versions.node}: ${what}; ${remedy}`;
-}
+export const native = (): NativeAddon => loadedAddon().addon;

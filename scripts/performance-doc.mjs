@@ -21,13 +21,14 @@ const peer = read("test/golden/peer-kl.json");
 const marks = /(<!-- figures -->\n)[^]*(\n<!-- \/figures -->)/;
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const pages = {
-  "docs/performance.md": performancePage(
+  "docs/performance.md": performancePage({
     speeds,
-    results("engine"),
+    engines: results("engine"),
     accuracies,
-    results("instructions"),
+    counts: results("instructions"),
+    installations: results("install"),
     peer,
-  ),
+  }),
   "README.md": readme.replace(
     marks,
     (_, begin, end) => `${begin}\n${summary(speeds, accuracies, peer)}\n${end}`,

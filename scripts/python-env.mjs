@@ -1,6 +1,6 @@
-// A project-local Python environment in .cache/python with the tools of requirements-dev.txt. Where the
+// Project-local Python environments in .cache, each with the packages of one list of requirements. Where the
 // system's Python cannot make virtual environments (Debian without python3-venv), the packages go into a
-// plain folder that PYTHONPATH names. Does nothing when the environment is already there and current.
+// plain folder that PYTHONPATH names. Does nothing when an environment is already there and current.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -8,12 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const folder = join(root, ".cache", "python");
-const site = join(folder, "site");
-const requirements = join(root, "requirements-dev.txt");
-const stamp = join(folder, "installed.json");
 const windows = process.platform === "win32";
-const venvPython = windows ? join(folder, "Scripts", "python.exe") : join(folder, "bin", "python");
 const oldest = [3, 9];
 
 function run(command, args, env = process.env) {
@@ -42,23 +37,31 @@ function findPython() {
   );
 }
 
-function environment(kind, python) {
-  if (kind === "venv") return { python: [venvPython], env: { ...process.env } };
-  const path = [site, process.env.PYTHONPATH].filter(Boolean).join(windows ? ";" : ":");
+function environment(folder, kind, python) {
+  if (kind === "venv") return { python: [venvPython(folder)], env: { ...process.env } };
+  const path = [join(folder, "site"), process.env.PYTHONPATH].filter(Boolean).join(windows ? ";" : ":");
   return { python, env: { ...process.env, PYTHONPATH: path } };
 }
 
+const venvPython = (folder) =>
+  windows ? join(folder, "Scripts", "python.exe") : join(folder, "bin", "python");
+
 /**
- * Makes the environment where it is missing or older than requirements-dev.txt.
+ * Makes the environment where it is missing or older than its list.
+ * @param {string} list the list of requirements, in the repository's root
+ * @param {string} name of the environment's folder in .cache
  * @returns {{ python: string[], env: NodeJS.ProcessEnv }} the command that starts its Python, and the
  *   environment to start it with
  */
-export function pythonEnvironment() {
+export function pythonEnvironment(list = "requirements-dev.txt", name = "python") {
+  const folder = join(root, ".cache", name);
+  const requirements = join(root, list);
+  const stamp = join(folder, "installed.json");
   const wanted = createHash("sha256").update(readFileSync(requirements)).digest("hex");
   if (existsSync(stamp)) {
     const installed = JSON.parse(readFileSync(stamp, "utf8"));
     if (installed.requirements === wanted) {
-      const made = environment(installed.kind, installed.python);
+      const made = environment(folder, installed.kind, installed.python);
       if (run(made.python[0], [...made.python.slice(1), "-c", ""], made.env).ok) return made;
     }
   }
@@ -79,7 +82,7 @@ export function pythonEnvironment() {
   let kind = "venv";
   let result = run(command, [...args, "-m", "venv", folder]);
   if (result.ok) {
-    result = run(venvPython, pip);
+    result = run(venvPython(folder), pip);
   } else {
     const venvProblem = result.text.trim();
     if (!run(command, [...args, "-m", "pip", "--version"]).ok) {
@@ -89,12 +92,12 @@ export function pythonEnvironment() {
     }
     kind = "target";
     rmSync(folder, { recursive: true, force: true });
-    mkdirSync(site, { recursive: true });
-    result = run(command, [...args, ...pip, "--target", site]);
+    mkdirSync(folder, { recursive: true });
+    result = run(command, [...args, ...pip, "--target", join(folder, "site")]);
   }
-  if (!result.ok) throw new Error(`pip could not install requirements-dev.txt:\n${result.text.trim()}`);
+  if (!result.ok) throw new Error(`pip could not install ${list}:\n${result.text.trim()}`);
   writeFileSync(stamp, JSON.stringify({ requirements: wanted, kind, python }));
-  return environment(kind, python);
+  return environment(folder, kind, python);
 }
 
 /** The path of the pinned clang-format program. */

@@ -301,10 +301,30 @@ describe("pages of results", () => {
       ["b.speed.json", { ...speed("Kernels only", []), models: undefined, kernels }],
       ["c.speed.json", speed("Nothing fitted", [])],
     ];
-    const page = performancePage(speeds, [], [["a.accuracy.json", accuracy]], [], {
-      engine: "peer 1",
-      models: {},
+    const small = {
+      name: "small",
+      version: "1.0.0",
+      bytes: 6.2e6,
+      packages: 4,
+      installSeconds: 0.43,
+      scripts: [],
+    };
+    const large = { ...small, name: "large", scripts: ["large", "other"], importMs: 222, loadMs: 496.4 };
+    const installation = {
+      machine: { processor: "Mine", cores: 2 },
+      date: "2026-11-21T00:00:00Z",
+      versions: { node: "20.1.0", npm: "11.0.0" },
+      rounds: 3,
+      engines: [{ ...small, importMs: 29.3, loadMs: 30.9 }, large],
+    };
+    const page = performancePage({
+      speeds,
+      accuracies: [["a.accuracy.json", accuracy]],
+      installations: [["mine.install.json", installation]],
+      peer: { engine: "peer 1", models: {} },
     });
+    expect(page).toContain("| small 1.0.0 | 6.20 | 4 | 0.43 | none | 29 | 31 |");
+    expect(page).toContain("| large, other | 222 | 496 |");
     expect(page).toContain("- load: rounds differ by 99%");
     expect(page).toContain("2 threads, avx2:");
     expect(page).toContain("### Nothing fitted");

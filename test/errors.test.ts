@@ -1,12 +1,11 @@
 // The codes of the core, of TypeScript and of the documentation are the same, in the same order.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 
 import { CallSite } from "../lib/call-site.js";
 import { errorCodes, InhouseError } from "../lib/errors.js";
-import { load } from "../lib/native.js";
+import { glibcVersion } from "../lib/native/platforms.js";
 
 const root = join(import.meta.dirname, "..");
 const find = (file: string, pattern: RegExp): string[] =>
@@ -58,20 +57,6 @@ describe("InhouseError", () => {
   });
 });
 
-it("says what was looked for and what to do where the addon is missing", () => {
-  const error = (() => {
-    try {
-      load(join(root, "docs"));
-    } catch (reason) {
-      return reason as InhouseError;
-    }
-    return undefined;
-  })();
-  expect(error?.code).toBe("ERR_INHOUSE_NATIVE_LOAD");
-  expect(error?.message).toMatch(/looked for build\/Release.*prebuilds\/.* no platform; .*npm run build/);
-  if (process.platform === "linux") expect(error?.message).toMatch(/linux-\w+ \((glibc [\d.]+|musl)\), Node/);
-});
-
 it.runIf(process.platform === "linux")("asks for the C library without the network's part", () => {
   const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
   const before = report.excludeNetwork;
@@ -81,17 +66,6 @@ it.runIf(process.platform === "linux")("asks for the C library without the netwo
     throw new Error("no report");
   });
   onTestFinished(() => spy.mockRestore());
-  expect(() => load(join(root, "docs"))).toThrow(/linux-\w+, Node/);
+  expect(glibcVersion()).toBeUndefined();
   expect([during, report.excludeNetwork]).toEqual([true, before]);
-});
-
-it("names the prebuilds there are where this platform's is missing", () => {
-  const folder = mkdtempSync(join(tmpdir(), "inhouse-"));
-  writeFileSync(join(folder, "package.json"), '{ "name": "inhouse" }');
-  for (const name of ["plan9-mips", "plan9-x64"])
-    mkdirSync(join(folder, "prebuilds", name), { recursive: true });
-  expect(() => load(folder)).toThrow(
-    /has prebuilds for plan9-mips, plan9-x64; elsewhere, build it from source/,
-  );
-  rmSync(folder, { recursive: true });
 });

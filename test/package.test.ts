@@ -1,6 +1,6 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
-  existsSync,
+  cpSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -11,8 +11,16 @@ import {
 } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { describe, expect, it } from "vitest";
+import { basename, join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { platforms } from "../lib/native/platforms.js";
+import { packMain } from "../scripts/packing/main.mjs";
+import { serve } from "../scripts/packing/registry.mjs";
+import { platformSbom } from "../scripts/packing/sbom.mjs";
+import { makePackage, writeChecksums } from "../scripts/prebuilds/packages.mjs";
+import { targets } from "../scripts/prebuilds/targets.mjs";
+import { builtAddon, platform } from "./support/installed.js";
 
 interface Lock {
   packages: Record<string, { resolved?: string; dev?: boolean; link?: boolean; engines?: { node?: string } }>;
@@ -53,34 +61,203 @@ function admits(range: string, version: readonly number[]): boolean {
   );
 }
 
-describe("the package", () => {
-  const { stdout, status } = spawnSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
-    encoding: "utf8",
-    shell: process.platform === "win32",
-  });
+const papers = ["CHANGELOG.md", "LICENSE", "README.md", "THIRD_PARTY.md", "package.json", "sbom.cdx.json"];
 
-  it("holds the built library and its papers, and nothing else", () => {
-    expect(status).toBe(0);
-    const parsed: unknown = JSON.parse(stdout);
-    // npm 11 prints a list, later versions an object by name.
-    const packed = Object.values(parsed as Record<string, { files: { path: string }[] }>)[0];
-    const paths = packed.files.map(({ path }) => path);
-    expect(paths).toEqual(
-      expect.arrayContaining([
-        "package.json",
-        "README.md",
-        "CHANGELOG.md",
-        "LICENSE",
-        "dist/index.js",
-        "dist/index.d.ts",
-      ]),
+interface Sbom {
+  serialNumber: string;
+  metadata: { component: { purl: string } };
+  components: {
+    name: string;
+    version?: string;
+    scope: string;
+    licenses: unknown[];
+    hashes?: { content: string }[];
+  }[];
+}
+
+describe("the packages", () => {
+  let out: string;
+  let tarballs: Record<"main" | "platform", string>;
+  beforeAll(() => {
+    out = mkdtempSync(join(tmpdir(), "inhouse-pack-"));
+    tarballs = { main: packMain(out), platform: makePackage(platform, builtAddon, out) };
+  });
+  afterAll(() => rmSync(out, { recursive: true, force: true }));
+
+  const list = (tarball: string) =>
+    spawnSync("tar", ["-tzf", tarball], { encoding: "utf8" })
+      .stdout.trim()
+      .split("\n")
+      .map((path) => path.replace("package/", ""))
+      .sort();
+  const read = (folder: string, name: string): unknown =>
+    JSON.parse(readFileSync(join(out, "packages", folder, name), "utf8"));
+
+  it("hold the built library or the addon with its papers, and nothing else", () => {
+    const paths = list(tarballs.main);
+    const isBuilt = (path: string) => /^dist\/[\w/-]+(\.d)?\.(js|ts|mjs|mts)$/.test(path);
+    expect(paths.filter((path) => !isBuilt(path))).toEqual(papers);
+    // Of each module its code and its types; no source, map, test or addon.
+    const sources = readdirSync("lib", { recursive: true, encoding: "utf8" }).filter((path) =>
+      path.endsWith(".ts"),
     );
-    expect(paths).toEqual(expect.arrayContaining(["dist/index.mjs", "dist/index.d.mts"]));
-    const papers = new Set(["package.json", "README.md", "CHANGELOG.md", "LICENSE"]);
-    expect(paths.filter((path) => !papers.has(path) && !/^(dist|prebuilds)\//.test(path))).toEqual([]);
-    expect(paths.filter((path) => /\.(gguf|tsbuildinfo|test\.js)$/.test(path))).toEqual([]);
+    const modules = sources.map((path) => `dist/${path.replaceAll("\\", "/").slice(0, -3)}`);
+    const wanted = [...modules, "dist/index.m", "dist/hub/index.m"].flatMap((path) =>
+      path.endsWith(".m") ? [`${path}js`, `${path.slice(0, -1)}d.mts`] : [`${path}.js`, `${path}.d.ts`],
+    );
+    expect(paths.filter(isBuilt)).toEqual(wanted.sort());
+    for (const path of ["index.js", "cli/main.js"])
+      expect(readFileSync(join(out, "packages/inhouse/dist", path), "utf8")).not.toContain(
+        "sourceMappingURL",
+      );
+    expect(list(tarballs.platform)).toEqual(
+      ["inhouse.node", ...papers.filter((name) => name !== "CHANGELOG.md")].sort(),
+    );
   });
 
+  it("run nothing when they are installed", () => {
+    for (const folder of ["inhouse", platform])
+      expect(read(folder, "package.json")).not.toHaveProperty("scripts");
+  });
+
+  it("have one version, and each platform its package", () => {
+    const main = read("inhouse", "package.json") as {
+      version: string;
+      optionalDependencies: Record<string, string>;
+    };
+    expect(main.optionalDependencies).toEqual(
+      Object.fromEntries(platforms.map((name) => [`@inhouse/${name}`, main.version])),
+    );
+    expect(Object.keys(targets).sort()).toEqual([...platforms].sort());
+    expect(read(platform, "package.json")).toMatchObject({
+      name: `@inhouse/${platform}`,
+      version: main.version,
+      license: "Apache-2.0",
+      os: [process.platform],
+      cpu: [process.arch],
+    });
+    expect(readFileSync("CHANGELOG.md", "utf8")).toMatch(new RegExp(`^## \\[.*\\b${main.version}\\b`, "m"));
+    expect(main).not.toHaveProperty("devDependencies");
+  });
+
+  it("say what they are made of, the same each time", () => {
+    const main = read("inhouse", "sbom.cdx.json") as Sbom;
+    expect(main).toMatchObject({ bomFormat: "CycloneDX", specVersion: "1.5" });
+    expect(main.metadata.component.purl).toMatch(/^pkg:npm\/inhouse@\d/);
+    const required = main.components.filter(({ scope }) => scope === "required").map(({ name }) => name);
+    expect(required).toEqual([...Object.keys(manifest.dependencies), "Unicode Character Database"]);
+    for (const { name, hashes } of main.components.slice(0, 2))
+      expect(hashes?.[0].content, name).toMatch(/^[0-9a-f]{128}$/);
+    const zigged = platformSbom(
+      { name: "a", version: "1", license: "MIT" },
+      { platform: "win32" },
+      "0.17.1",
+    ) as Sbom;
+    const local = read(platform, "sbom.cdx.json") as Sbom;
+    const notices = readFileSync("THIRD_PARTY.md", "utf8");
+    for (const { name, licenses } of [...main.components, ...zigged.components, ...local.components]) {
+      expect(licenses, name).toHaveLength(1);
+      if (!name.startsWith("@inhouse/")) expect(notices).toContain(name);
+    }
+    const again = mkdtempSync(join(tmpdir(), "inhouse-again-"));
+    try {
+      expect(readFileSync(packMain(again))).toEqual(readFileSync(tarballs.main));
+      expect(readFileSync(makePackage(platform, builtAddon, again))).toEqual(readFileSync(tarballs.platform));
+    } finally {
+      rmSync(again, { recursive: true, force: true });
+    }
+  });
+
+  it("have checksums", () => {
+    writeChecksums(out);
+    const check = spawnSync("sha256sum", ["--check", "--strict", "SHA256SUMS"], {
+      cwd: out,
+      encoding: "utf8",
+    });
+    if (check.error === undefined)
+      expect([check.status, check.stdout.match(/: OK$/gm)?.length]).toEqual([0, 2]);
+    expect(readFileSync(join(out, "SHA256SUMS"), "utf8").split("\n")).toHaveLength(3);
+  });
+
+  it("work from their tarballs, without a build folder", () => {
+    const folder = join(out, "project");
+    const modules = join(folder, "node_modules");
+    for (const [name, tarball] of [
+      ["inhouse", tarballs.main],
+      [`@inhouse/${platform}`, tarballs.platform],
+    ]) {
+      mkdirSync(join(modules, name), { recursive: true });
+      const args = ["-xzf", tarball, "--strip-components=1", "-C", join(modules, name)];
+      expect(spawnSync("tar", args).status).toBe(0);
+    }
+    mkdirSync(join(modules, "@huggingface"));
+    for (const name of Object.keys(manifest.dependencies))
+      symlinkSync(resolve("node_modules", name), join(modules, name), "junction");
+    const args = [join(modules, "inhouse/dist/cli/main.js"), "inspect", resolve("package.json")];
+    const { INHOUSE_PREBUILD: _, ...env } = process.env;
+    const { stderr } = spawnSync(process.execPath, args, { cwd: folder, env, encoding: "utf8" });
+    expect(stderr).toContain("ERR_INHOUSE_GGUF_MAGIC"); // the addon's own words
+  });
+
+  it("are not made of the clone itself", () => {
+    const { status, stderr } = spawnSync("npm", ["pack", "--dry-run"], {
+      encoding: "utf8",
+      shell: process.platform === "win32",
+    });
+    expect(status).not.toBe(0);
+    expect(stderr + String(manifest.scripts.prepack)).toContain("prepack");
+    expect(spawnSync(process.execPath, ["scripts/prepack.mjs"], { encoding: "utf8" }).stderr).toContain(
+      "npm run pack",
+    );
+  });
+
+  it("can be published only whole", { timeout: 120_000 }, async () => {
+    const release = mkdtempSync(join(tmpdir(), "inhouse-release-"));
+    const registry = await serve([]);
+    const publish = () =>
+      new Promise<{ lines: string[]; commands: string[] }>((done) => {
+        const env = { ...process.env, npm_config_registry: registry.url };
+        const child = spawn(process.execPath, ["scripts/publish.mjs", "--from", release], { env });
+        let stdout = "";
+        let stderr = "";
+        child.stdout.on("data", (data: Buffer) => (stdout += data.toString()));
+        child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
+        child.on("close", () =>
+          done({ lines: stderr.trim().split("\n"), commands: stdout.trim().split("\n") }),
+        );
+      });
+    // What a release of this clone lacks, and a test cannot give it.
+    const ours = /tree has changes|HEAD has no tag|CHANGELOG\.md has no section|names no repository/;
+    const problems = ({ lines }: { lines: string[] }) =>
+      lines.filter((line) => line !== "" && !ours.test(line));
+    try {
+      cpSync(tarballs.main, join(release, basename(tarballs.main)));
+      writeChecksums(release);
+      const missing = problems(await publish());
+      expect(missing).toEqual(
+        platforms.map((name) => expect.stringContaining(`inhouse-${name}-`) as string).sort(),
+      );
+      for (const name of platforms) makePackage(name, resolve("package.json"), release); // any file will do
+      const unlisted = problems(await publish());
+      expect(unlisted.every((line) => line.startsWith("not ready: SHA256SUMS does not have inhouse-"))).toBe(
+        true,
+      );
+      expect(unlisted).toHaveLength(platforms.length);
+      writeChecksums(release);
+      const whole = await publish();
+      expect(problems(whole)).toEqual([]);
+      expect(whole.commands).toHaveLength(platforms.length + 1);
+      for (const command of whole.commands)
+        expect(command).toMatch(/^npm publish .* --dry-run .*--provenance/);
+      expect(whole.commands.at(-1)).toContain(`/${basename(tarballs.main)}`); // the main package last
+    } finally {
+      registry.close();
+      rmSync(release, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("the package", () => {
   it("gives the store on its own, to both kinds of import, as one instance", () => {
     const script =
       'import * as hub from "inhouse/hub"; import { createRequire } from "node:module"; ' +
@@ -118,44 +295,6 @@ describe("the package", () => {
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
-  });
-
-  it("works from its tarball, without a build folder", () => {
-    const folder = mkdtempSync(join(tmpdir(), "inhouse-pack-"));
-    const run = (command: string, ...args: string[]) =>
-      spawnSync(command, args, { cwd: folder, encoding: "utf8", shell: process.platform === "win32" });
-    try {
-      // The scripts around `npm pack`, but for the builds, which other tests' dist/ would not survive.
-      const stage = (...args: string[]) =>
-        expect(spawnSync(process.execPath, ["scripts/prepack.mjs", ...args]).status).toBe(0);
-      stage();
-      const pack = run("npm", "pack", resolve("."), "--pack-destination", folder, "--ignore-scripts");
-      stage("--undo");
-      expect(pack.stderr).not.toContain("npm error");
-      expect(existsSync(`prebuilds/${process.platform}-${process.arch}`)).toBe(false);
-      const [tarball] = readdirSync(folder);
-      expect(run("tar", "-xzf", tarball).status).toBe(0);
-      mkdirSync(join(folder, "package/node_modules/@huggingface"), { recursive: true });
-      for (const name of Object.keys(manifest.dependencies))
-        symlinkSync(resolve("node_modules", name), join(folder, "package/node_modules", name), "junction");
-      const inspect = run(process.execPath, "package/dist/cli/main.js", "inspect", resolve("package.json"));
-      expect(inspect.stderr).toContain("ERR_INHOUSE_GGUF_MAGIC"); // the addon's own words
-
-      if (process.platform !== "linux") return;
-      const find = 'console.log(require("node-gyp-build").path("."))';
-      const found = ["glibc", "musl"].filter((LIBC) => {
-        const env = { ...process.env, LIBC };
-        return spawnSync(process.execPath, ["-e", find], { cwd: join(folder, "package"), env }).status === 0;
-      });
-      expect(found).toHaveLength(1); // not another C library's
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
-  });
-
-  it("is built before it is packed, and leaves the clone as it was", () => {
-    expect(manifest.scripts.prepack).toMatch(/build:addon && .*build:ts && .*prepack/);
-    expect(manifest.scripts.postpack).toContain("--undo");
   });
 
   it("runs nothing when it is installed", () => {

@@ -1,9 +1,9 @@
 // inhouse itself, measured as its peers are. Build the project first.
 import { loadModel } from "../../dist/index.mjs";
 import session from "../../dist/cli/bench/session.js";
-import versions from "../../dist/cli/version.js";
+import loading from "../../dist/native/manifest.js";
 
-export const version = versions.version();
+export const version = loading.manifest.version;
 export const variants = () => [{}];
 
 export const opener =

@@ -31,29 +31,43 @@ bool always() {
 }
 
 #if defined(__x86_64__)
-// These ask the processor and whether the operating system saves the registers.
-bool has_avx2() {
-  // clang 14 has no name for F16C: CPUID leaf 1, ECX bit 29 (Intel SDM, volume 2A).
+// Asked of the processor itself: __builtin_cpu_supports knows only what the compiler's run-time library has
+// names for, and with some libraries nothing at all. Leaves and bits: Intel SDM, volume 2A, CPUID.
+struct Cpuid {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 29 & 1u) != 0;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
+  Cpuid(unsigned leaf, unsigned subleaf) { __get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx); }
+};
+bool bits(unsigned word, unsigned mask) {
+  return (word & mask) == mask;
+}
+// Whether the operating system saves these registers (XCR0).
+bool saves(unsigned mask) {
+  if (!bits(Cpuid(1, 0).ecx, 1u << 27)) return false;  // OSXSAVE
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return bits(low, mask);
+}
+bool has_avx2() {
+  const bool avx_fma_f16c = bits(Cpuid(1, 0).ecx, 1u << 28 | 1u << 12 | 1u << 29);
+  return avx_fma_f16c && bits(Cpuid(7, 0).ebx, 1u << 5) && saves(0x6);
 }
 bool has_avxvnni() {
-  // Leaf 7, sub-leaf 1, EAX bit 4; the registers are AVX2's.
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1u) != 0;
+  return has_avx2() && bits(Cpuid(7, 1).eax, 1u << 4);
 }
 bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#if defined(__APPLE__)
+  const bool saved = true;  // from their first use on; until then XCR0 says no
+#else
+  const bool saved = saves(0xe6);
+#endif
+  const unsigned f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+  return has_avx2() && bits(Cpuid(7, 0).ebx, f_dq_bw_vl) && saved;
 }
 bool has_avx512vnni() {
-  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+  return has_avx512() && bits(Cpuid(7, 0).ecx, 1u << 11);
 }
 bool has_avx512bf16() {
-  // clang 14 has no name for it: leaf 7, sub-leaf 1, EAX bit 5.
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return has_avx512vnni() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1u) != 0;
+  return has_avx512vnni() && bits(Cpuid(7, 1).eax, 1u << 5);
 }
 #endif
 

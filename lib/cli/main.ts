@@ -5,6 +5,7 @@ import { knownModels } from "../hub/index.js";
 import type { Command, Shell } from "./command.js";
 import { benchServingCommand } from "./commands/bench-serving.js";
 import { benchCommand } from "./commands/bench.js";
+import { doctorCommand } from "./commands/doctor.js";
 import { perplexityCommand } from "./commands/perplexity.js";
 import { embedCommand } from "./commands/embed.js";
 import { inspectCommand } from "./commands/inspect.js";
@@ -15,7 +16,7 @@ import { nearest } from "../options.js";
 import { inFlags } from "./settings.js";
 import { Output, visible } from "./terminal.js";
 import { Interrupted, ReaderGone, systemReason, UsageError } from "./usage.js";
-import { version } from "./version.js";
+import { manifest } from "../native/manifest.js";
 
 /** The first whose name the arguments begin with is meant: longer names stand before their beginnings. */
 const commands: readonly Command[] = [
@@ -28,6 +29,7 @@ const commands: readonly Command[] = [
   benchServingCommand,
   benchCommand,
   perplexityCommand,
+  doctorCommand,
 ];
 
 async function main(args: readonly string[]): Promise<void> {
@@ -71,7 +73,7 @@ function endBy(name: NodeJS.Signals): void {
 async function dispatch(args: readonly string[], shell: Shell): Promise<void> {
   const [first] = args;
   if (first === "--version" || first === "-v") {
-    await shell.stdout.write(`${version()}\n`);
+    await shell.stdout.write(`${manifest.version}\n`);
     return;
   }
   const end = args.indexOf("--");

@@ -7,10 +7,13 @@
 #include "native/addon/environment.h"
 #include "native/addon/file.h"
 #include "native/addon/limits.h"
+#include "native/addon/machine.h"
 #include "native/addon/model.h"
+#include "native/platform/host.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace inhouse::addon;
+  inhouse::platform::stay_loaded();
   auto environment = std::make_unique<Environment>(env);
   environment->file_class = Napi::Persistent(FileObject::define(env));
   environment->model_class = Napi::Persistent(ModelObject::define(env));
@@ -19,6 +22,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment.release());
   exports.Set("openFile", Napi::Function::New(env, FileObject::open, "openFile"));
   exports.Set("loadModel", Napi::Function::New(env, ModelObject::load, "loadModel"));
+  exports.Set("version", INHOUSE_VERSION);
+  exports.Set("machine", Napi::Function::New(env, machine, "machine"));
   exports.Set("measureLimits", Napi::Function::New(env, measure_limits, "measureLimits"));
   return exports;
 }

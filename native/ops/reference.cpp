@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "kernels/quant/blocks.h"
@@ -19,6 +20,9 @@ namespace inhouse {
 namespace {
 
 namespace ref = kernels::reference;
+
+// Of memory for activations.
+constexpr std::align_val_t kAlignment{64};
 
 // The blocks as they stand in the file: a copy, or a view of the mapped file.
 class ReferenceWeight final : public Weight {
@@ -180,12 +184,11 @@ class ReferenceBackend final : public Backend {
 
   float* allocate(uint64_t floats) override {
     const uint64_t bytes = (std::max<uint64_t>(floats, 1) * sizeof(float) + 63) / 64 * 64;
-    void* memory = std::aligned_alloc(64, bytes);
-    if (!memory) throw std::bad_alloc();
+    void* memory = ::operator new(bytes, kAlignment);
     std::memset(memory, 0, bytes);
     return static_cast<float*>(memory);
   }
-  void release(float* memory) override { std::free(memory); }
+  void release(float* memory) override { ::operator delete(memory, kAlignment); }
 
   std::unique_ptr<Weight> load(const GgufFile& file, const TensorInfo& tensor, WeightUse use,
                                const LoadControl& control) override {

@@ -2,7 +2,7 @@
 import { availableParallelism, cpus } from "node:os";
 
 import type { Model } from "../../model.js";
-import { version } from "../version.js";
+import { manifest } from "../../native/manifest.js";
 
 export interface Environment {
   model: Pick<Model["info"], "path" | "fileBytes" | "architecture" | "quantization" | "parameters">;
@@ -25,7 +25,7 @@ export function environmentOf(info: Model["info"]): Environment {
   return {
     model: { path, fileBytes, architecture, quantization, parameters },
     machine: { processor: cpus()[0]?.model ?? "unknown", processors: availableParallelism() },
-    versions: { inhouse: version(), node: process.versions.node },
+    versions: { inhouse: manifest.version, node: process.versions.node },
     settings: {
       device,
       deviceDescription,

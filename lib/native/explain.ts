@@ -1,0 +1,166 @@
+// Why the addon could not be loaded: what was looked for, what was found, and which command mends it.
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+import { isOlder, manifest } from "./manifest.js";
+import { glibcVersion, platforms } from "./platforms.js";
+
+/** The oldest glibc that the packages for Linux run with. */
+export const oldestGlibc = "2.28";
+
+export interface Failure {
+  /** The package's folder. */
+  root: string;
+  /** As packages are called: "linux-x64-musl". */
+  platform: string;
+  /** The binary that was found. */
+  path?: string | undefined;
+  /** What came of loading it, or of looking for the package. */
+  error?: unknown;
+  /** Of the binary, which is not the package's own. */
+  version?: string;
+}
+
+/** What was wanted, for the beginning of a message. */
+export function subject(platform: string): string {
+  const glibc = process.platform === "linux" ? glibcVersion() : undefined;
+  const library = glibc === undefined ? "" : ` (glibc ${glibc})`;
+  return `the native part of inhouse ${manifest.version} for ${platform}${library}, Node ${process.versions.node}`;
+}
+
+export function explain(failure: Failure): string {
+  const [found, remedy] = failure.path === undefined ? missing(failure) : refused(failure, failure.path);
+  return `${subject(failure.platform)}: ${found}; ${remedy}`;
+}
+
+/** Under --permission. */
+const { permission } = process as { permission?: { has(scope: string, reference?: string): boolean } };
+
+/** False also where it must not be asked. */
+function exists(path: string): boolean {
+  try {
+    return existsSync(path);
+  } catch {
+    return false;
+  }
+}
+
+/** What was found, and what mends it. */
+type Finding = [found: string, remedy: string];
+
+const reinstall = "install anew: rm -rf node_modules && npm install";
+
+function missing({ root, platform, error }: Failure): Finding {
+  const tuple = `${process.platform}-${process.arch}`;
+  const builds = (folder: string) =>
+    `build/Release, build/Debug or prebuilds/${tuple} of ${folder} for a local build`;
+  const given = process.env.INHOUSE_PREBUILD;
+  if (given) {
+    return [
+      `looked in ${builds(given)}, because the environment names it in INHOUSE_PREBUILD, and found none`,
+      "unset INHOUSE_PREBUILD, or build there with: npm run build:addon",
+    ];
+  }
+  const isClone = exists(join(root, "CMakeLists.txt"));
+  const looked = `looked in ${builds(root)}`;
+  if (!(platforms as readonly string[]).includes(platform)) {
+    return [
+      `${looked}, and found none; there is no package for ${platform}, only for ${platforms.join(", ")}`,
+      isClone
+        ? "build it with: npm run build:addon"
+        : "build a clone of the repository with npm ci && npm run build:addon, and name its folder in INHOUSE_PREBUILD",
+    ];
+  }
+  const name = `@inhouse/${platform}`;
+  const folder = join(root, "..", "@inhouse", platform);
+  if (permission?.has("fs.read", folder) === false) {
+    return [
+      `${looked} and for the package ${name}, but --permission does not let this process read ${folder}`,
+      `start node with --allow-fs-read=${folder}`,
+    ];
+  }
+  const installed = installedPackages();
+  const damaged = installed.get(platform);
+  if (damaged !== undefined) {
+    const reason = error instanceof Error ? ` (${firstLine(error)})` : "";
+    return [`the package ${name} stands in ${damaged} without its inhouse.node${reason}`, reinstall];
+  }
+  const nothing = `${looked} and for the package ${name}, and found neither`;
+  if (isClone) return [nothing, "build it with: npm run build:addon"];
+  if (installed.size > 0) {
+    const others = [...installed.keys()].map((other) => `@inhouse/${other}`).join(", ");
+    const same = [...installed.keys()].some((other) => other.replace("-musl", "") === tuple);
+    const reason = same
+      ? "which is for another C library than this Node's"
+      : "so node_modules or the lock file came from another system";
+    return [
+      `${nothing}, but ${others}, ${reason}`,
+      "install on this one: rm -rf node_modules package-lock.json && npm install",
+    ];
+  }
+  return [
+    `${nothing}: optional dependencies were left out (--omit=optional, --no-optional), or the lock file lacks this platform`,
+    "install them: npm install --include=optional; if that does not help: rm -rf node_modules package-lock.json && npm install",
+  ];
+}
+
+/** Platform packages within reach of this module, with their folders. */
+function installedPackages(): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const folder of createRequire(__filename).resolve.paths("@inhouse/any") ?? []) {
+    for (const platform of platforms) {
+      const path = join(folder, "@inhouse", platform);
+      if (!found.has(platform) && exists(join(path, "package.json"))) found.set(platform, path);
+    }
+  }
+  return found;
+}
+
+function refused({ root, error, version }: Failure, path: string): Finding {
+  const isClone = path.startsWith(root) && exists(join(root, "CMakeLists.txt"));
+  const again = isClone ? "build it anew: npm run build:addon" : reinstall;
+  if (version !== undefined) return [`found ${path} of version ${version}`, again];
+
+  if ((error as NodeJS.ErrnoException).code === "ERR_DLOPEN_DISABLED") {
+    const found = `found ${path}, which this process may not load`;
+    return permission !== undefined
+      ? [`${found}: --permission is in force without --allow-addons`, "start node with --allow-addons"]
+      : [`${found}: --no-addons is in force`, "start node without --no-addons (look into NODE_OPTIONS too)"];
+  }
+  const words = error instanceof Error ? firstLine(error) : String(error);
+  const found = `found ${path}, which could not be loaded: ${words}`;
+  const mount = mountPoint(path);
+  if (mount?.noexec) {
+    return [
+      `${found}; the file system at ${mount.folder} is mounted noexec`,
+      `install into a folder elsewhere, or allow it: mount -o remount,exec ${mount.folder}`,
+    ];
+  }
+  const [, wanted] = /version `GLIBC_([\d.]+)' not found/.exec(words) ?? [];
+  if (wanted !== undefined) {
+    const old = isOlder(glibcVersion() ?? "0", oldestGlibc);
+    return [found, old ? `use a system with glibc ${oldestGlibc} or newer` : again];
+  }
+  return [`${found}; it may be damaged, or for another processor or C library`, again];
+}
+
+const firstLine = (error: Error) => error.message.split("\n", 1)[0]!;
+
+/** The file system that a file is on, where Linux tells. */
+function mountPoint(path: string): { folder: string; noexec: boolean } | undefined {
+  try {
+    const mounts = readFileSync("/proc/self/mounts", "utf8")
+      .split("\n")
+      .map((line) => line.split(" "))
+      .map(([, folder = "", , options = ""]) => ({
+        folder: folder.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))),
+        noexec: options.split(",").includes("noexec"),
+      }))
+      .filter(({ folder }) => folder === "/" || path === folder || path.startsWith(`${folder}/`));
+    // Of several on one folder the last is the one that is seen.
+    return mounts.reduce((best, mount) => (mount.folder.length >= best.folder.length ? mount : best));
+  } catch {
+    return undefined;
+  }
+}

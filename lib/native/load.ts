@@ -1,0 +1,90 @@
+// Finds the addon and loads it: a local build where there is one, else the platform's package.
+import { createRequire } from "node:module";
+
+import { InhouseError } from "../errors.js";
+import type { NativeAddon } from "../native.js";
+import { explain, type Failure, subject } from "./explain.js";
+import { isOlder, manifest, oldestNode } from "./manifest.js";
+import { isPlatform, type Platform, platformName } from "./platforms.js";
+
+export interface LoadedAddon {
+  addon: NativeAddon;
+  path: string;
+  /** The package it came from; undefined: a local build. */
+  package: string | undefined;
+}
+
+/** The addon for the package at `root`. Throws ERR_INHOUSE_NATIVE_LOAD. */
+export function load(root: string): LoadedAddon {
+  if (isOlder(process.versions.node, oldestNode)) {
+    throw new InhouseError(
+      "ERR_INHOUSE_NATIVE_LOAD",
+      `${subject(platformName())}: this Node is too old; install Node ${oldestNode} or a newer one`,
+    );
+  }
+  const platform = platformName();
+  const local = localBuild(root);
+  const packaged = local === undefined && !process.env.INHOUSE_PREBUILD && isPlatform(platform);
+  const failed = (failure: Omit<Failure, "root" | "platform">) =>
+    new InhouseError("ERR_INHOUSE_NATIVE_LOAD", explain({ root, platform, ...failure }), {
+      cause: failure.error,
+    });
+  if (local === undefined && !packaged) throw failed({});
+  let addon: NativeAddon;
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports
+    addon = (local === undefined ? requirePackage(platform as Platform) : require(local)) as NativeAddon;
+  } catch (error) {
+    throw failed({ path: local ?? packagePath(platform), error });
+  }
+  const path = local ?? packagePath(platform)!;
+  if (addon.version !== manifest.version) throw failed({ path, version: addon.version ?? "unknown" });
+  return { addon, path, package: packaged ? `@inhouse/${platform}` : undefined };
+}
+
+/** What node-gyp-build finds: build/Release, build/Debug or prebuilds/ in `root` or in the folder INHOUSE_PREBUILD. */
+function localBuild(root: string): string | undefined {
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports
+    return (require("node-gyp-build") as { path(folder: string): string }).path(root);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where the package of a platform has its addon; undefined where it is not installed. */
+function packagePath(platform: string): string | undefined {
+  try {
+    return createRequire(__filename).resolve(`@inhouse/${platform}`);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The names stand here literally, for tools that trace a program's files, and inside `try`, so that bundlers only warn
+ * of those that are not installed.
+ */
+/* eslint-disable @typescript-eslint/no-require-imports */
+function requirePackage(platform: Platform): unknown {
+  try {
+    switch (platform) {
+      case "linux-x64":
+        return require("@inhouse/linux-x64");
+      case "linux-x64-musl":
+        return require("@inhouse/linux-x64-musl");
+      case "linux-arm64":
+        return require("@inhouse/linux-arm64");
+      case "linux-arm64-musl":
+        return require("@inhouse/linux-arm64-musl");
+      case "darwin-arm64":
+        return require("@inhouse/darwin-arm64");
+      case "darwin-x64":
+        return require("@inhouse/darwin-x64");
+      case "win32-x64":
+        return require("@inhouse/win32-x64");
+    }
+  } catch (error) {
+    throw error;
+  }
+}

@@ -1,0 +1,22 @@
+// `npm run pack`: the packages as they are published, of dist/ and the binaries as they stand.
+//
+//   node scripts/pack.mjs           the main package, into build-prebuilds/, where `npm run prebuilds` puts the platforms'
+//   node scripts/pack.mjs --local   the main package and this machine's platform alone, from build/Release, into
+//                                   build-local/: for projects on machines of the same kind
+//
+// Each tarball has its SHA-256 in SHA256SUMS beside it.
+import { mkdirSync } from "node:fs";
+import { join, relative } from "node:path";
+import { parseArgs } from "node:util";
+import { platformName } from "../dist/native/platforms.js";
+import { packMain } from "./packing/main.mjs";
+import { makePackage, writeChecksums } from "./prebuilds/packages.mjs";
+import { root } from "./source-files.mjs";
+
+const { values } = parseArgs({ options: { local: { type: "boolean" } } });
+const out = join(root, values.local ? "build-local" : "build-prebuilds");
+mkdirSync(out, { recursive: true });
+const tarballs = [packMain(out)];
+if (values.local) tarballs.push(makePackage(platformName(), join(root, "build/Release/inhouse.node"), out));
+writeChecksums(out);
+for (const path of tarballs) console.log(relative(process.cwd(), path));

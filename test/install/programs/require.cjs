@@ -1,0 +1,3 @@
+const answer = require("./answer.cjs");
+
+answer(require("inhouse")).then(console.log);

@@ -1,0 +1,246 @@
+// Finding and loading the addon, and what is said where that fails: child processes over installed packages.
+import { spawnSync } from "node:child_process";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { explain } from "../lib/native/explain.js";
+import { isOlder } from "../lib/native/manifest.js";
+import { platformName, platforms } from "../lib/native/platforms.js";
+import { builtAddon, install, type Installation, platform } from "./support/installed.js";
+import { modelPath, smollm2 } from "./support/models.js";
+
+const linux = process.platform === "linux";
+const newerPermission = !isOlder(process.versions.node, "22.13");
+const permission = newerPermission ? "--permission" : "--experimental-permission";
+
+let base: string;
+beforeAll(() => {
+  base = mkdtempSync(join(realpathSync(tmpdir()), "inhouse-load-"));
+});
+afterAll(() => rmSync(base, { recursive: true, force: true }));
+
+let count = 0;
+function installed(what?: Installation): string {
+  const folder = join(base, String(count++));
+  mkdirSync(folder);
+  install(folder, what);
+  return folder;
+}
+
+interface Options {
+  flags?: string[];
+  env?: Record<string, string>;
+  /** Runs before the package is required. */
+  first?: string;
+  /** Before node, on the command line. */
+  wrapper?: string[];
+}
+
+/** What readHeader of a file that is none rejects with: "CODE message". The native part says MAGIC where it is loaded. */
+function attempt(folder: string, { flags = [], env = {}, first = "", wrapper = [] }: Options = {}): string {
+  const script =
+    `${first}; const { readHeader } = require("inhouse");` +
+    'readHeader("package.json").catch((error) => console.log(error.code, error.message));';
+  writeFileSync(join(folder, "package.json"), "{}  ");
+  const [command, ...args] = [...wrapper, process.execPath, ...flags, "-e", script];
+  const { INHOUSE_PREBUILD: _, NODE_OPTIONS: __, ...inherited } = process.env;
+  const { stdout, stderr } = spawnSync(command, args, {
+    cwd: folder,
+    env: { ...inherited, NODE_NO_WARNINGS: "1", ...env },
+    encoding: "utf8",
+  });
+  expect(stderr).toBe("");
+  return stdout.trim();
+}
+
+const works = /^ERR_INHOUSE_GGUF_MAGIC /;
+const fails = (...parts: (string | RegExp)[]) =>
+  expect.toSatisfy(
+    (text: string) => {
+      const rest = parts.map((part) => (typeof part === "string" ? text.includes(part) : part.test(text)));
+      return text.startsWith("ERR_INHOUSE_NATIVE_LOAD the native part of inhouse") && !rest.includes(false);
+    },
+    `says ${parts.join(", ")}`,
+  ) as unknown;
+
+describe("the addon is loaded", () => {
+  it("from this platform's package", () => {
+    expect(attempt(installed())).toMatch(works);
+  });
+
+  it("from a local build first", () => {
+    const folder = installed({ platforms: { [platform]: join(import.meta.dirname, "native-load.test.ts") } });
+    expect(attempt(folder, { env: { INHOUSE_PREBUILD: join(import.meta.dirname, "..") } })).toMatch(works);
+    const builds = join(folder, "node_modules/inhouse/build/Release");
+    mkdirSync(builds, { recursive: true });
+    symlinkSync(builtAddon, join(builds, "inhouse.node"));
+    expect(attempt(folder)).toMatch(works);
+  });
+
+  it.runIf(linux)("from the package for this C library where both are installed", () => {
+    const other = platform.endsWith("-musl") ? platform.slice(0, -5) : `${platform}-musl`;
+    expect(attempt(installed({ platforms: { [platform]: builtAddon, [other]: null } }))).toMatch(works);
+  });
+
+  it("only when it is needed", () => {
+    const flags = ["--no-addons", "-e", 'console.log(typeof require("inhouse").loadModel)'];
+    const run = spawnSync(process.execPath, flags, { cwd: installed({ platforms: {} }), encoding: "utf8" });
+    expect(run).toMatchObject({ stdout: "function\n", stderr: "" });
+  });
+
+  it("and works on any processor of its kind, without vector instructions", () => {
+    const script =
+      'require("inhouse").loadModel(process.argv[1], { instructionSet: "baseline" }).then(async (model) => {' +
+      'const answer = model.complete("The capital of France is", { maxTokens: 4, temperature: 0 });' +
+      "console.log(model.info.deviceDescription, await answer.text()); await model.dispose(); });";
+    const run = spawnSync(process.execPath, ["-e", script, modelPath(smollm2)], {
+      cwd: installed(),
+      encoding: "utf8",
+    });
+    expect(run).toMatchObject({
+      stdout: expect.stringMatching(/^cpu \(no vector extension\).* Paris/),
+      stderr: "",
+    });
+  });
+});
+
+describe("a load that fails says what was found and what mends it:", () => {
+  it("no platform package", () => {
+    expect(attempt(installed({ platforms: {} }))).toEqual(
+      fails("looked in build/Release", `package @inhouse/${platform}`, "npm install --include=optional"),
+    );
+  });
+
+  it("a package for another system", () => {
+    const other = linux ? "darwin-arm64" : "linux-x64";
+    expect(attempt(installed({ platforms: { [other]: null } }))).toEqual(
+      fails(
+        `but @inhouse/${other}, so node_modules or the lock file came from another system`,
+        "rm -rf node_modules",
+      ),
+    );
+  });
+
+  it.runIf(linux)("a package for another C library", () => {
+    const other = platform.endsWith("-musl") ? platform.slice(0, -5) : `${platform}-musl`;
+    expect(attempt(installed({ platforms: { [other]: null } }))).toEqual(
+      fails(`but @inhouse/${other}, which is for another C library`, "rm -rf node_modules"),
+    );
+  });
+
+  it("a package without its addon", () => {
+    expect(attempt(installed({ platforms: { [platform]: null } }))).toEqual(
+      fails("without its inhouse.node", "npm install"),
+    );
+  });
+
+  it("a damaged addon", () => {
+    const text = join(import.meta.dirname, "native-load.test.ts");
+    expect(attempt(installed({ platforms: { [platform]: text } }))).toEqual(
+      fails("inhouse.node, which could not be loaded: ", "it may be damaged", "npm install"),
+    );
+  });
+
+  it("an addon of another version", () => {
+    expect(attempt(installed({ version: "99.1.2" }))).toEqual(
+      fails("the native part of inhouse 99.1.2", /inhouse\.node of version \d+\.\d+\.\d+; install anew/),
+    );
+  });
+
+  it("an unknown system", () => {
+    const first = 'Object.defineProperty(process, "platform", { value: "freebsd" })';
+    expect(attempt(installed(), { first })).toEqual(
+      fails("there is no package for freebsd-", platforms.join(", "), "INHOUSE_PREBUILD"),
+    );
+  });
+
+  it("an old Node", () => {
+    const first = 'Object.defineProperty(process.versions, "node", { value: "18.20.4" })';
+    expect(attempt(installed(), { first })).toEqual(
+      fails("Node 18.20.4: this Node is too old; install Node 20.19"),
+    );
+  });
+
+  it("an empty folder in INHOUSE_PREBUILD", () => {
+    expect(attempt(installed(), { env: { INHOUSE_PREBUILD: import.meta.dirname } })).toEqual(
+      fails(`of ${import.meta.dirname} for a local build`, "unset INHOUSE_PREBUILD"),
+    );
+  });
+
+  it("--no-addons", () => {
+    const wanted = fails("inhouse.node, which this process may not load: --no-addons", "without --no-addons");
+    expect(attempt(installed(), { flags: ["--no-addons"] })).toEqual(wanted);
+    expect(attempt(installed(), { env: { NODE_OPTIONS: "--no-addons" } })).toEqual(wanted);
+  });
+
+  it("--permission", () => {
+    const flags = [permission, "--allow-fs-read=*"];
+    expect(attempt(installed(), { flags })).toEqual(
+      fails("without --allow-addons; start node with --allow-addons"),
+    );
+    expect(attempt(installed(), { flags: [...flags, "--allow-addons"] })).toMatch(works);
+  });
+
+  it("--permission that does not cover the package", () => {
+    const folder = installed({ platforms: {} }); // Node 20 loads what it may not read
+    const own = join(folder, "node_modules/inhouse");
+    const script = `try { require("${own}/dist/native/load.js").load("${own}"); } catch (error) { console.log(String(error)); }`;
+    const flags = [permission, "--allow-addons", `--allow-fs-read=${join(own, "*")}`, "-e", script];
+    const { stdout } = spawnSync(process.execPath, flags, { cwd: folder, encoding: "utf8" });
+    const wanted = join(folder, "node_modules/@inhouse", platform);
+    expect(stdout).toContain(
+      `--permission does not let this process read ${wanted}; start node with --allow-fs-read=${wanted}`,
+    );
+  });
+
+  const namespace = ["unshare", "--map-root-user", "--mount", "sh", "-ec"];
+  const mounts = 'mount -t tmpfs -o noexec none "$0"';
+  const canMount = linux && spawnSync(namespace[0], [...namespace.slice(1), mounts, tmpdir()]).status === 0;
+  it.runIf(canMount)("a file system that is mounted noexec", () => {
+    const folder = installed();
+    const at = join(folder, "node_modules/@inhouse");
+    const names = readdirSync(at);
+    renameSync(at, join(folder, "apart"));
+    mkdirSync(at);
+    const script = `mount -t tmpfs -o noexec none '${at}'; cp -r '${folder}'/apart/* '${at}'; exec "$0" "$@"`;
+    expect(names).toEqual([platform]);
+    expect(attempt(folder, { wrapper: [...namespace, script] })).toEqual(
+      fails(`the file system at ${at} is mounted noexec`, `mount -o remount,exec ${at}`),
+    );
+  });
+
+  it("a C library that is too old", () => {
+    const error = new Error(
+      "/lib/libc.so.6: version `GLIBC_2.99' not found (required by inhouse.node)\nmore",
+    );
+    const text = explain({ root: base, platform: "linux-x64", path: join(base, "inhouse.node"), error });
+    expect(text).toContain("version `GLIBC_2.99' not found");
+    expect(text).not.toContain("more");
+  });
+});
+
+it("knows platforms by their packages' names", () => {
+  expect(platformName("linux", "x64", () => "musl")).toBe("linux-x64-musl");
+  expect(platformName("linux", "arm64", () => "glibc")).toBe("linux-arm64");
+  expect(platformName("win32", "x64", () => "musl")).toBe("win32-x64");
+});
+
+it("compares versions number by number", () => {
+  expect(["20.18.9", "20.9", "2"].map((version) => isOlder(version, "20.19"))).toEqual([true, true, true]);
+  expect(["20.19.0", "20.20.1", "26.0.0-pre"].map((version) => isOlder(version, "20.19"))).toEqual([
+    false,
+    false,
+    false,
+  ]);
+});

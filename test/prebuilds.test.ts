@@ -1,0 +1,173 @@
+// What stands in the binaries that `npm run prebuilds` has made. A platform that was not built is skipped, by name; with
+// INHOUSE_PREBUILDS=linux-x64,… those must be there.
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+
+import { oldestGlibc, targets } from "../scripts/prebuilds/targets.mjs";
+import { pythonEnvironment } from "../scripts/python-env.mjs";
+
+type Name = keyof typeof targets;
+
+/** What scripts/prebuilds/inspect.py prints of a binary. */
+interface Binary {
+  format: "ELF" | "MACHO" | "PE";
+  machine: string;
+  exports: string[];
+  libraries: string[];
+  imports: string[];
+  symbols: number;
+  searchPath: boolean;
+  // ELF
+  versions: string[];
+  noDelete: boolean;
+  executableStack: boolean;
+  // Mach-O
+  type: string;
+  commands: string[];
+  platform: string;
+  oldestSystem: string;
+  name: string;
+  uuid: string;
+  signature: { valid: boolean; adHoc: boolean; limit: number; offset: number } | null;
+  // PE
+  delayed: string[];
+  timestamps: number[];
+  /** Says that the times are hashes. */
+  reproducible: boolean;
+  characteristics: string[];
+}
+
+const folder = "build-prebuilds/packages";
+const file = (name: string) => join(folder, name, "inhouse.node");
+const names = Object.keys(targets) as Name[];
+const wanted = process.env.INHOUSE_PREBUILDS?.split(",") ?? [];
+const built = names.filter((name) => wanted.includes(name) || existsSync(file(name)));
+
+function inspect(): Record<string, Binary> {
+  if (built.length === 0) return {};
+  const { python, env } = pythonEnvironment("requirements-prebuilds.txt", "python-prebuilds");
+  const args = [...python.slice(1), "scripts/prebuilds/inspect.py", ...built.map(file)];
+  const { status, stdout, stderr } = spawnSync(python[0], args, { encoding: "utf8", env });
+  if (status !== 0) throw new Error(stderr);
+  const list = JSON.parse(stdout) as Binary[];
+  return Object.fromEntries(built.map((name, i) => [name, list[i]]));
+}
+const binaries = inspect();
+
+const entryPoints = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
+const isNodeApi = (name: string) => /^_?(napi|node_api)_/.test(name);
+const machines = { ELF: ["X86_64", "AARCH64"], MACHO: ["X86_64", "ARM64"], PE: ["AMD64", "ARM64"] };
+const formats = { linux: "ELF", darwin: "MACHO", win32: "PE" } as const;
+const instructionSets = {
+  x64: ["baseline", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"],
+  arm64: ["baseline", "neon", "neondot", "neoni8mm"],
+};
+const olderFirst = (a: string, b: string) => a.localeCompare(b, "en", { numeric: true });
+
+for (const name of names) {
+  const { platform, arch, libc } = targets[name] as { platform: string; arch: string; libc?: string };
+  const skipped = !built.includes(name);
+  const why = skipped ? ` (not built: npm run prebuilds -- --target ${name})` : "";
+
+  describe.skipIf(skipped)(`the binary for ${name}${why}`, () => {
+    const binary = binaries[name];
+
+    it("is of its platform", () => {
+      expect(binary.format).toBe(formats[platform as keyof typeof formats]);
+      expect(binary.machine).toBe(machines[binary.format][arch === "x64" ? 0 : 1]);
+    });
+
+    it("exports the two entry points of Node-API alone", () => {
+      expect(binary.exports.map((symbol) => symbol.replace(/^_/, "")).sort()).toEqual(entryPoints);
+    });
+
+    it("is stripped, and names no folder of the machine that built it", () => {
+      expect(binary.symbols).toBe(0);
+      const text = readFileSync(file(name), "latin1");
+      expect(/\/(?:home|root|Users|tmp|work|build)\/[\w./-]*/.exec(text)?.[0]).toBeUndefined();
+      expect(text.includes(process.cwd())).toBe(false);
+    });
+
+    it("holds every instruction set", () => {
+      const text = readFileSync(file(name), "latin1");
+      const sets = instructionSets[arch as "x64" | "arm64"];
+      expect(sets.filter((set) => !text.includes(`${set}\0`))).toEqual([]);
+    });
+
+    it("has the package that npm chooses it by", () => {
+      const manifest = JSON.parse(readFileSync(join(folder, name, "package.json"), "utf8")) as object;
+      const own = JSON.parse(readFileSync("package.json", "utf8")) as { version: string; license: string };
+      expect(manifest).toMatchObject({
+        name: `@inhouse/${name}`,
+        version: own.version,
+        license: own.license,
+        main: "inhouse.node",
+        os: [platform],
+        cpu: [arch],
+      });
+      expect((manifest as { libc?: string[] }).libc).toEqual(libc === undefined ? undefined : [libc]);
+      expect(manifest).not.toHaveProperty("scripts");
+      expect(readFileSync(file(name)).length).toBeLessThan(12e6);
+    });
+
+    if (platform === "linux") {
+      it(`needs ${libc === "musl" ? "musl alone" : `nothing newer than glibc ${oldestGlibc}`}`, () => {
+        const own =
+          libc === "musl" ? /^libc\.(so|musl-\w+\.so\.1)$/ : /^(lib(c|m|dl|pthread|rt)\.so|ld-linux-)/;
+        expect(binary.libraries.filter((library) => !own.test(library))).toEqual([]);
+        const versions = binary.versions.map((version) => version.replace(/^GLIBC_/, ""));
+        expect(versions.filter((version) => !/^[\d.]+$/.test(version))).toEqual([]); // GLIBCXX, GCC
+        if (libc === "musl") expect(versions).toEqual([]);
+        else expect([...versions, oldestGlibc].sort(olderFirst).at(-1)).toBe(oldestGlibc);
+      });
+
+      it("stays loaded, and asks for no executable stack or search path", () => {
+        const { noDelete, executableStack, searchPath } = binary;
+        expect({ noDelete, executableStack, searchPath }).toEqual({
+          noDelete: true,
+          executableStack: false,
+          searchPath: false,
+        });
+      });
+    } else if (platform === "darwin") {
+      it("needs macOS 11 and its system library alone", () => {
+        const { platform, oldestSystem, type, name } = binary;
+        expect({ platform, oldestSystem, type, name }).toEqual({
+          platform: "MACOS",
+          oldestSystem: "11.0",
+          type: "DYLIB",
+          name: "@rpath/inhouse.node",
+        });
+        expect(binary.searchPath).toBe(false);
+        expect(binary.commands).toEqual(expect.arrayContaining(["BUILD_VERSION", "UUID", "CODE_SIGNATURE"]));
+        expect(binary.libraries).toEqual(["/usr/lib/libSystem.B.dylib"]);
+        expect(binary.imports.filter(isNodeApi).length).toBeGreaterThan(20);
+      });
+
+      it("is signed, with the hashes of its own pages", () => {
+        const { signature } = binary;
+        expect(signature).toMatchObject({ valid: true, adHoc: true, limit: signature?.offset });
+        expect(binary.uuid).not.toMatch(/^0*$/);
+      });
+    } else {
+      it("needs Windows 10's own libraries, and Node-API from whoever loads it", () => {
+        const own = /^(KERNEL32|ADVAPI32|ntdll|bcrypt(primitives)?|api-ms-win-[\w-]+)\.dll$/i;
+        expect(binary.libraries.filter((library) => !own.test(library))).toEqual([]);
+        expect(binary.imports.filter(isNodeApi)).toEqual([]);
+        expect(binary.delayed).toEqual([]);
+      });
+
+      it("bears a hash of its contents in place of a time, and may stand anywhere in memory", () => {
+        expect(binary.reproducible).toBe(true);
+        expect(new Set(binary.timestamps.filter((hash) => hash !== 0)).size).toBe(1);
+        expect(binary.characteristics).toEqual(expect.arrayContaining(["DYNAMIC_BASE", "NX_COMPAT"]));
+      });
+    }
+  });
+}
+
+it("names only platforms there are", () => {
+  expect(wanted.filter((name) => !(names as string[]).includes(name))).toEqual([]);
+});
