@@ -67,7 +67,7 @@ def mach_o(path):
         "libraries": [c.name for c in binary.libraries if c.command.name != "ID_DYLIB"],
         "imports": [symbol.name for symbol in binary.imported_symbols],
         # Debugging entries, and names of our own; the linker's stubs stay.
-        "symbols": len([s for s in binary.symbols if s.raw_type & 0xE0 or "inhouse" in s.name]),
+        "symbols": len([s for s in binary.symbols if s.raw_type & 0xE0 or (s.raw_type & 0xE and "inhouse" in s.name)]),
         "name": next(c.name for c in binary.commands if c.command.name == "ID_DYLIB"),
         "commands": [command.command.name for command in binary.commands],
         "platform": version.platform.name,

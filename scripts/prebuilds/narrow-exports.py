@@ -98,8 +98,9 @@ def narrow(path, kept):
         name = bytes(data[texts + text : data.index(0, texts + text)])
         if kind & EXTERNAL and kind & KIND == SECTION and name not in kept:
             data[at + 4] = kind & ~EXTERNAL | PRIVATE_EXTERNAL
-    (signature,) = struct.unpack_from("<I", data, places[CODE_SIGNATURE] + 8)
-    sign(data, signature)
+    if CODE_SIGNATURE in places:  # on arm64, which demands one
+        (signature,) = struct.unpack_from("<I", data, places[CODE_SIGNATURE] + 8)
+        sign(data, signature)
     with open(path, "wb") as file:
         file.write(data)
 
