@@ -354,6 +354,8 @@ export interface NativeEngine {
   /** A paused request computes nothing and does not keep the event loop alive. */
   pause(request: number): void;
   resume(request: number): void;
+  /** Frees the prefixes of a scope that no request to come will have. */
+  forget(scope: NativeStateScope): void;
   stats(): NativeStats;
   /** Both return a function that cancels: the error then is ERR_INHOUSE_ABORTED. */
   saveState(path: string, options: NativeSaveState, callback: StateCallback): () => void;

@@ -43,7 +43,10 @@ export interface LoadOptions {
   kvType?: KvType | { k?: KvType | undefined; v?: KvType | undefined } | undefined;
   /** Generations that compute at once, 1 … 1,024; further ones wait. Default 8, or `maxBatchTokens` if less. */
   maxConcurrent?: number | undefined;
-  /** Generations that may wait, 0 … 1,000,000; one more is refused with ERR_INHOUSE_QUEUE_FULL. Default 256. */
+  /**
+   * Generations beyond `maxConcurrent` that may wait, 0 … 1,000,000; one more is refused with ERR_INHOUSE_QUEUE_FULL.
+   * Default 256. Those whose readers are slow do not count, up to 16,384 of them.
+   */
   maxQueue?: number | undefined;
   /** Tokens in one step, 1 … 65,536, at least `maxConcurrent`. Default 512, or `maxConcurrent` if more. */
   maxBatchTokens?: number | undefined;
@@ -355,7 +358,7 @@ export interface ModelStats {
   /** Of these requests, too: tokens guessed, and those of them that were drawn. */
   draftTokens: number;
   acceptedDraftTokens: number;
-  /** Times that a request gave up its place for another, to go on later. */
+  /** Times that a request gave up its place or room for another, to go on later; not those it waited for its reader. */
   setAside: number;
   /** Steps computed, and their tokens. */
   steps: number;

@@ -172,8 +172,8 @@ Napi::Function EngineObject::define(Napi::Env env) {
        InstanceMethod<&EngineObject::embed>("embed"), InstanceMethod<&EngineObject::cancel>("cancel"),
        InstanceMethod<&EngineObject::acknowledge>("acknowledge"),
        InstanceMethod<&EngineObject::provide>("provide"), InstanceMethod<&EngineObject::pause>("pause"),
-       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::stats>("stats"),
-       InstanceMethod<&EngineObject::rows>("rows"),
+       InstanceMethod<&EngineObject::resume>("resume"), InstanceMethod<&EngineObject::forget>("forget"),
+       InstanceMethod<&EngineObject::stats>("stats"), InstanceMethod<&EngineObject::rows>("rows"),
        InstanceMethod<&EngineObject::load_adapter>("loadAdapter"),
        InstanceMethod<&EngineObject::save_state>("saveState"),
        InstanceMethod<&EngineObject::load_state>("loadState"),
@@ -264,6 +264,15 @@ Napi::Value EngineObject::pause(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     session().engine()->pause(request_argument(info));
     session().paused(info.Env(), request_argument(info));
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value EngineObject::forget(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    StateScope scope;
+    read_scope(object_argument(info, 0), scope);
+    session().engine()->forget(shared_scope(scope.cache_scope, scope.adapter.get(), scope.adapter_scale));
     return info.Env().Undefined();
   });
 }

@@ -29,6 +29,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value provide(const Napi::CallbackInfo& info);
   Napi::Value pause(const Napi::CallbackInfo& info);
   Napi::Value resume(const Napi::CallbackInfo& info);
+  Napi::Value forget(const Napi::CallbackInfo& info);  // forget({cacheScope, adapter, adapterScale})
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value rows(const Napi::CallbackInfo& info);  // rows(request, from, count) → Float32Array
   // loadAdapter(source, callback(error, adapter)) → a function that cancels the load; see AdapterObject::load

@@ -18,26 +18,29 @@ void write_vector(const PooledText& text, const EmbedSpec& spec, std::vector<flo
 
 }  // namespace
 
-// The call whose text comes next: of those of the highest priority each in turn.
-EmbedCall* Embeddings::next_call() {
+// The call whose text comes next, or the end: of those of the highest priority each in turn.
+std::list<EmbedCall>::iterator Embeddings::next_call() {
   auto best = calls_.end();
   for (auto at = calls_.begin(); at != calls_.end(); ++at) {
     if (at->next == at->spec.ends.size() || at->error) continue;
     if (best == calls_.end() || at->spec.priority > best->spec.priority) best = at;
   }
-  if (best == calls_.end()) return nullptr;
-  calls_.splice(calls_.end(), calls_, best);
-  return &*best;
+  return best;
 }
 
 void Embeddings::feed(std::atomic<uint64_t>& next_id) {
   if (calls_.empty()) return;
-  int64_t tokens = 0;
-  for (const Sequence* sequence : active_) tokens += sequence->left();
-  while (tokens < step_tokens_) {
-    EmbedCall* call = next_call();
-    if (!call) return;
+  std::optional<int32_t> priority;
+  int64_t tokens = 0;  // of that priority and higher ones: texts of lower ones hold up nobody
+  for (auto call = next_call(); call != calls_.end(); call = next_call()) {
     const EmbedSpec& spec = call->spec;
+    if (priority != spec.priority) {
+      priority = spec.priority;
+      tokens = 0;
+      for (const Sequence* sequence : active_)
+        if (sequence->spec.priority >= spec.priority) tokens += sequence->left();
+    }
+    if (tokens >= step_tokens_) return;
     const uint32_t begin = call->next > 0 ? spec.ends[call->next - 1] : 0, end = spec.ends[call->next];
     RequestSpec request;
     // No token sees those after it, so the first one's hidden state needs no other.
@@ -53,21 +56,26 @@ void Embeddings::feed(std::atomic<uint64_t>& next_id) {
     sequence->scope = call->scope;
     sequence->logits_from = spec.pooling == Pooling::mean ? 0 : sequence->size() - 1;
     sequence->text = std::make_unique<PooledText>(
-        PooledText{call, int32_t(call->next), 0, std::vector<double>(size_t(width_))});
+        PooledText{&*call, int32_t(call->next), 0, std::vector<double>(size_t(width_))});
     active_.reserve(active_.size() + 1);
     made_.push_back(std::move(sequence));
     active_.push_back(made_.back().get());
     tokens += made_.back()->size();
     scheduler_.add(made_);
     ++call->next;
+    calls_.splice(calls_.end(), calls_, call);
   }
+}
+
+void Embeddings::carried(const Sequence& sequence) {
+  EmbedCall& call = *sequence.text->call;
+  if (call.started == Clock::time_point()) call.started = sequence.started;
 }
 
 void Embeddings::pool(Sequence& sequence, std::span<const float> rows) {
   PooledText& text = *sequence.text;
   EmbedCall& call = *text.call;
   if (call.error) return;
-  if (call.started == Clock::time_point()) call.started = sequence.started;
   for (auto row = rows.begin(); row != rows.end(); row += width_) {
     for (size_t i = 0; i < text.sum.size(); ++i) text.sum[i] += double(row[std::ptrdiff_t(i)]);
     ++text.rows;
@@ -144,6 +152,7 @@ void Embeddings::finish(std::list<EmbedCall>::iterator call, FinishReason reason
     active_.erase(active_.begin() + std::ptrdiff_t(i));
     scheduler_.remove(id);
   }
+  if (!call->spec.share_prefix) scheduler_.forget(call->scope);
   calls_.erase(call);
 }
 

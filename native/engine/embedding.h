@@ -36,8 +36,10 @@ class Embeddings {
       : scheduler_(scheduler), vocabulary_(vocabulary), width_(width), step_tokens_(step_tokens) {}
 
   void add(std::list<EmbedCall>& arrived) noexcept { calls_.splice(calls_.end(), arrived); }
-  // Makes sequences of the next texts until they fill a step.
+  // Makes sequences of the next texts until those of their priority and higher ones fill a step.
   void feed(std::atomic<uint64_t>& next_id);
+  // A step has carried tokens of a text: its call waits no more.
+  void carried(const Sequence& sequence);
   // Adds the hidden states [n, width] of a text's next tokens; the text is done with its last one, and its
   // sequence gone.
   void pool(Sequence& sequence, std::span<const float> rows);
@@ -56,7 +58,7 @@ class Embeddings {
   }
 
  private:
-  EmbedCall* next_call();
+  std::list<EmbedCall>::iterator next_call();
   void finish(std::list<EmbedCall>::iterator call, FinishReason reason, std::optional<Error> error,
               std::vector<Event>& events);
 

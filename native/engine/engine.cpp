@@ -29,6 +29,11 @@ int32_t output_rows(const EngineOptions& options) {
   return std::max(options.max_concurrent, kLeastOutputs);
 }
 
+// Tokens of the longest step: where all of it are of those that write, texts have one more.
+int32_t step_tokens(const EngineOptions& options) {
+  return std::max(options.max_batch_tokens, options.max_concurrent + 1);
+}
+
 std::string megabytes(uint64_t bytes) {
   return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
 }
@@ -44,7 +49,7 @@ void check_range(const char* name, int64_t value, int64_t min, int64_t max) {
 }
 
 KvSizes sizes_of(const EngineOptions& options) {
-  return {int32_t(options.kv_tokens), options.max_concurrent, options.max_batch_tokens};
+  return {int32_t(options.kv_tokens), options.max_concurrent, step_tokens(options)};
 }
 
 // Chooses the context where none was asked for: the trained one, at most kDefaultContext, halved until it
@@ -56,7 +61,7 @@ void fit_memory(EngineOptions& options, const Model& model) {
   if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
   const uint64_t known = platform::memory_info().available;
   const uint64_t available = known == 0 ? UINT64_MAX : known;
-  uint64_t activations = ForwardPass::bytes_for(model, options.max_batch_tokens, output_rows(options));
+  uint64_t activations = ForwardPass::bytes_for(model, step_tokens(options), output_rows(options));
   if (options.draft) activations += Draft::activation_bytes_for(options);
   const auto cache_bytes = [&](int64_t tokens) {
     options.kv_tokens = tokens;
@@ -108,6 +113,7 @@ EngineOptions resolve(EngineOptions options, const Model& model) {
   check_range("contextLength", options.context_length, 0, 1 << 24);
   check_range("maxConcurrent", options.max_concurrent, 1, 4096);
   check_range("maxQueue", options.max_queue, 0, 1 << 20);
+  check_range("max_paused", options.max_paused, 1, 1 << 20);
   check_range("maxBatchTokens", options.max_batch_tokens, options.max_concurrent, 1 << 16);
   check_range("kvTokens", options.kv_tokens, 0, INT32_MAX);
   if (options.kv_tokens > 0 && options.kv_bytes > 0)
@@ -147,7 +153,7 @@ class EngineThread final : public Engine {
         options_(resolve(options, *model_)),
         sink_(sink),
         cache_(*model_, *options_.kv_type_k, *options_.kv_type_v, sizes_of(options_)),
-        forward_(*model_, options_.max_batch_tokens, output_rows(options_)),
+        forward_(*model_, step_tokens(options_), output_rows(options_)),
         scheduler_(cache_, options_, sizes_of(options_), vocabulary_.size()),
         embeddings_(scheduler_, model_->hyper().vocabulary, model_->hyper().width,
                     options_.max_batch_tokens) {
@@ -169,12 +175,16 @@ class EngineThread final : public Engine {
     auto sequence = std::make_unique<Sequence>(std::move(spec), model_->hyper().vocabulary);
     sequence->max_tokens = max_tokens;
     const std::lock_guard lock(mutex_);
-    check_queue();
+    // Those that wait for their reader are in nobody's way, up to where they take memory.
+    const int32_t paused = std::min(stats_.paused, open_requests_);
+    check_queue(open_requests_ - paused, "requests run or wait");
+    if (paused >= options_.max_paused)
+      refuse(paused, "requests wait for their readers", "read their answers");
     const uint64_t id = next_id_++;
     sequence->id = id;
     sequence->scope = scope_of(sequence->spec, id);
     inbox_.push_back(std::move(sequence));
-    return arrived(id);
+    return arrived(id, open_requests_);
   }
 
   uint64_t embed(EmbedSpec spec) override {
@@ -185,12 +195,12 @@ class EngineThread final : public Engine {
     call.front().spec = std::move(spec);
     call.front().submitted = Clock::now();
     const std::lock_guard lock(mutex_);
-    check_queue();
+    check_queue(open_calls_, "calls of embed run or wait");
     const uint64_t id = next_id_++;
     call.front().id = id;
     call.front().scope = scope_of(call.front().spec, id);
     embed_inbox_.splice(embed_inbox_.end(), call);
-    return arrived(id);
+    return arrived(id, open_calls_);
   }
 
   void cancel(uint64_t request) override { post(Order::cancel, request); }
@@ -204,6 +214,7 @@ class EngineThread final : public Engine {
   }
   void pause(uint64_t request) override { post(Order::pause, request); }
   void resume(uint64_t request) override { post(Order::resume, request); }
+  void forget(std::string scope) override { post(Order::forget, 0, {}, std::move(scope)); }
 
   void between_steps(const std::function<void(KvCache&, int32_t)>& work) override {
     Call call{&work, false, {}};
@@ -238,11 +249,12 @@ class EngineThread final : public Engine {
 
  private:
   // What callers post about a request.
-  enum class Order : uint8_t { cancel, acknowledge, provide, pause, resume };
+  enum class Order : uint8_t { cancel, acknowledge, provide, pause, resume, forget };
   struct Mail {
     Order order;
     uint64_t request;
     std::vector<float> logits;
+    std::string scope;
   };
 
   // Work that a caller waits for.
@@ -260,16 +272,20 @@ class EngineThread final : public Engine {
   }
 
   // With the lock.
-  void check_queue() {
-    if (queued_ < options_.max_queue + options_.max_concurrent) return;
-    ++stats_.refused;
-    throw Error(Code::queue_full, std::to_string(queued_) +
-                                      " requests run or wait already; raise maxQueue, or " +
-                                      "try again when some have ended");
+  void check_queue(int32_t count, const char* what) {
+    if (count < options_.max_queue + options_.max_concurrent) return;
+    refuse(count, what, "raise maxQueue");
   }
 
-  uint64_t arrived(uint64_t id) {
-    ++queued_;
+  // With the lock.
+  [[noreturn]] void refuse(int32_t count, const char* what, const char* remedy) {
+    ++stats_.refused;
+    throw Error(Code::queue_full, std::to_string(count) + " " + what + " already; " + remedy +
+                                      ", or try again when some have ended");
+  }
+
+  uint64_t arrived(uint64_t id, int32_t& open) {
+    ++open;
     ++stats_.requests;
     wake_.notify_one();
     return id;
@@ -355,9 +371,9 @@ class EngineThread final : public Engine {
                 what + " is " + std::to_string(token) + "; expected 0 to " + std::to_string(vocabulary - 1));
   }
 
-  void post(Order order, uint64_t request, std::vector<float> logits = {}) {
+  void post(Order order, uint64_t request, std::vector<float> logits = {}, std::string scope = {}) {
     const std::lock_guard lock(mutex_);
-    mail_.push_back({order, request, std::move(logits)});
+    mail_.push_back({order, request, std::move(logits), std::move(scope)});
     wake_.notify_one();
   }
 
@@ -429,10 +445,12 @@ class EngineThread final : public Engine {
       case Order::cancel:
         return end(mail.request, FinishReason::cancelled);
       case Order::acknowledge:
-        if (Sequence* sequence = scheduler_.find(mail.request)) sequence->awaits = false;
+        if (Sequence* sequence = scheduler_.find(mail.request); sequence && sequence->spec.evaluate)
+          sequence->awaits = false;
         return;
       case Order::provide:
-        if (Sequence* sequence = scheduler_.find(mail.request); sequence && sequence->awaits)
+        if (Sequence* sequence = scheduler_.find(mail.request);
+            sequence && sequence->awaits && sequence->spec.process_logits)
           guarded(*sequence, [&] {
             sequence->awaits = false;
             draw(*sequence, mail.logits);
@@ -442,6 +460,8 @@ class EngineThread final : public Engine {
         return scheduler_.pause(mail.request);
       case Order::resume:
         return scheduler_.resume(mail.request);
+      case Order::forget:
+        return scheduler_.forget(mail.scope);
     }
   }
 
@@ -499,7 +519,10 @@ class EngineThread final : public Engine {
     model_->check_file();
     // Rows of logits are computed for several sequences at once, up to what the buffer holds.
     const std::vector<Work>& work = scheduler_.work();
-    for (const Work& w : work) computed(*w.sequence, w.count - w.guesses);
+    for (const Work& w : work) {
+      computed(*w.sequence, w.count - w.guesses);
+      if (w.sequence->text) embeddings_.carried(*w.sequence);
+    }
     size_t from = 0;
     while (from < work.size()) {
       size_t to = from + 1;
@@ -721,15 +744,15 @@ class EngineThread final : public Engine {
       const Event& event = events_[i];
       if (event.finish == FinishReason::none) continue;
       const std::lock_guard lock(mutex_);
-      count_ended(event.finish);
+      count_ended(event.finish, open_calls_);
       stats_.prompt_tokens += uint64_t(event.usage.computed_prompt_tokens);
       stats_.cached_tokens += uint64_t(event.usage.cached_tokens);
     }
   }
 
   // With the lock.
-  void count_ended(FinishReason reason) {
-    --queued_;
+  void count_ended(FinishReason reason, int32_t& open) {
+    --open;
     ++(reason == FinishReason::cancelled ? stats_.cancelled
        : reason == FinishReason::error   ? stats_.failed
                                          : stats_.finished);
@@ -738,7 +761,7 @@ class EngineThread final : public Engine {
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error) {
     {
       const std::lock_guard lock(mutex_);
-      count_ended(reason);
+      count_ended(reason, open_requests_);
       stats_.prompt_tokens += uint64_t(computed_prompt(sequence));
       stats_.cached_tokens += uint64_t(sequence.cached);
       stats_.completion_tokens += uint64_t(sequence.drawn);
@@ -808,7 +831,7 @@ class EngineThread final : public Engine {
   bool over_ = false;  // no call is taken any more
   EngineStats stats_;
   std::atomic<uint64_t> next_id_{1};
-  int32_t queued_ = 0;  // requests submitted and not yet ended
+  int32_t open_requests_ = 0, open_calls_ = 0;  // of `submit` and `embed`, not yet ended
   std::atomic<bool> stop_{false};
 
   // The thread's own.

@@ -37,7 +37,10 @@ struct EngineOptions {
   int32_t context_length = 0;  // tokens of prompt and answer of one request; 0: the trained ones, at most
                                // 8192 and no more than memory holds
   int32_t max_concurrent = 8;  // requests in the batch at once
-  int32_t max_queue = 256;     // requests that wait for a place; one more is refused with queue_full
+  // Requests beyond max_concurrent that wait for a place; one more is refused with queue_full. Those that are
+  // paused do not count. Calls of `embed` are counted apart, by the same measure.
+  int32_t max_queue = 256;
+  int32_t max_paused = 16384;  // where so many are paused, which takes memory, requests are refused as well
   int32_t max_batch_tokens = 512;
   // How many times longer a step may take for prompts beside requests that are writing; at least 1.
   double max_slowdown = 2;
@@ -173,7 +176,7 @@ struct EngineStats {
   uint64_t cached_tokens = 0;  // of prompts, that were not computed
   uint64_t completion_tokens = 0;
   uint64_t draft_tokens = 0, accepted_draft_tokens = 0;  // as in Usage, of requests that ended
-  uint64_t set_aside = 0;                                // times a request had to give up its blocks
+  uint64_t set_aside = 0;                                // times one gave up its blocks for another
   uint64_t steps = 0, rows = 0;
   int64_t kv_blocks = 0, kv_held = 0, kv_idle = 0;  // of 32 tokens; idle ones hold prefixes to come
   Histogram step, first_token, between_tokens;      // the last one: between steps that gave a request tokens
@@ -212,6 +215,9 @@ class Engine {
   // Sets a request aside until `resume`: its place and its blocks go to others meanwhile.
   virtual void pause(uint64_t request) = 0;
   virtual void resume(uint64_t request) = 0;
+  // Frees the prefixes of a scope, as shared_scope names it, that no running request holds: for one that no
+  // request to come will have.
+  virtual void forget(std::string scope) = 0;
   // Ends a request within a step (finish == cancelled). Unknown ids are ignored: it may just have ended.
   virtual void cancel(uint64_t request) = 0;
   // The receiver has taken an evaluate event; the next chunk may be computed.

@@ -224,6 +224,22 @@ void KvCache::close(BlockTables& sequence, bool forget) {
   sequence = BlockTables();
 }
 
+void KvCache::forget(const std::string& scope) noexcept {
+  const auto found = roots_.find(scope);
+  if (found == roots_.end()) return;
+  const int32_t root = found->second;
+  ++nodes_[size_t(root)].holders;  // so that it stays until the end
+  for (int32_t n = 0; n < int32_t(nodes_.size()); ++n) {
+    int32_t top = nodes_[size_t(n)].serial != 0 ? n : -1;
+    while (top >= 0 && top != root) top = nodes_[size_t(top)].parent;
+    if (top < 0 || n == root) continue;
+    for (size_t g = 0; g < groups_.size(); ++g) drop(n, g);
+    prune(n);
+  }
+  --nodes_[size_t(root)].holders;
+  prune(root);
+}
+
 bool KvCache::has_room(const BlockTables& sequence, int32_t tokens, int32_t spare) const {
   for (size_t g = 0; g < groups_.size(); ++g) {
     const int64_t available = int64_t(groups_[g].free.size()) + groups_[g].idle;

@@ -62,6 +62,8 @@ class KvCache {
   void commit(BlockTables& sequence, std::span<const int32_t> tokens, int32_t computed);
   // Lets go of all blocks; with `forget`, those that nobody else holds leave the tree as well.
   void close(BlockTables& sequence, bool forget = false);
+  // Takes what nobody holds out of the tree `scope`.
+  void forget(const std::string& scope) noexcept;
 
   // Whether `tokens` more tokens of a sequence would fit, with `spare` blocks left for others.
   bool has_room(const BlockTables& sequence, int32_t tokens, int32_t spare) const;

@@ -42,9 +42,8 @@ std::unique_ptr<Sequence> Scheduler::remove(uint64_t id) {
   if (!list) return nullptr;
   std::unique_ptr<Sequence> sequence = std::move(*at);
   list->erase(at);
-  speculation_.forget(*sequence);
   if (list == &running_ && !sequence->text) --places_;
-  cache_.close(sequence->cache, !sequence->spec.share_prefix);
+  let_go(*sequence);
   return sequence;
 }
 
@@ -54,11 +53,16 @@ SequenceList Scheduler::remove_all() noexcept {
   all.splice(all.end(), waiting_);
   all.splice(all.end(), waiting_texts_);
   all.splice(all.end(), paused_);
-  for (auto& sequence : all) {
-    speculation_.forget(*sequence);
-    cache_.close(sequence->cache, !sequence->spec.share_prefix);
-  }
+  for (auto& sequence : all) let_go(*sequence);
   return all;
+}
+
+// Gives back all that a request holds, and what it left in a scope of its own.
+void Scheduler::let_go(Sequence& sequence) noexcept {
+  const bool own_scope = !sequence.spec.share_prefix;
+  speculation_.forget(sequence);
+  cache_.close(sequence.cache, own_scope);
+  if (own_scope && !sequence.text) cache_.forget(sequence.scope);  // texts have their call's
 }
 
 void Scheduler::pause(uint64_t id) {
@@ -81,7 +85,7 @@ void Scheduler::put_aside(SequenceList::iterator at, SequenceList& to) {
   sequence.running = false;
   sequence.computed = 0;
   if (!sequence.text) --places_;
-  ++set_aside_;
+  if (&to != &paused_) ++set_aside_;
   insert(to, running_, at);
 }
 
@@ -109,23 +113,32 @@ SequenceList::iterator Scheduler::in_the_way_of(const Sequence& sequence) {
   return running_.end();
 }
 
+// In order, generations and texts alike: where blocks are short, those that become free are for the first
+// that waits. One that lacks a place holds back no text.
 void Scheduler::admit() {
-  while (!waiting_.empty()) {
-    if (admit_first(waiting_)) continue;
-    // Where blocks are short, those that become free are for the one that waits.
-    if (has_place(*waiting_.front())) return;
-    break;
+  const auto has_next = [](const SequenceList& line) { return !line.empty(); };
+  for (;;) {
+    SequenceList *first = &waiting_, *second = &waiting_texts_;
+    if (has_next(*second) && (!has_next(*first) || goes_before(*second->front(), *first->front())))
+      std::swap(first, second);
+    if (!has_next(*first)) return;
+    if (admit_first(*first)) continue;
+    if (has_place(*first->front()) || !has_next(*second) || !admit_first(*second)) return;
   }
-  while (!waiting_texts_.empty() && admit_first(waiting_texts_)) {
-  }
+}
+
+// Begins a sequence's blocks anew with those that the tree has. Returns the tokens that are computed then.
+int32_t Scheduler::reopen(Sequence& sequence) {
+  cache_.close(sequence.cache);
+  sequence.cache = cache_.open(sequence.scope);
+  return cache_.advance(sequence.cache, sequence.shareable(), 0);
 }
 
 // Gives the first of those that wait its place, if there is one.
 bool Scheduler::admit_first(SequenceList& waiting) {
   const auto next = waiting.begin();
   Sequence& sequence = **next;
-  sequence.cache = cache_.open(sequence.scope);
-  const int32_t cached = cache_.advance(sequence.cache, sequence.shareable(), 0);
+  const int32_t cached = reopen(sequence);
   while (!fits(sequence)) {
     const auto other = in_the_way_of(sequence);
     if (other == running_.end()) {
@@ -136,6 +149,7 @@ bool Scheduler::admit_first(SequenceList& waiting) {
   }
   sequence.computed = cached;
   sequence.running = true;
+  sequence.last_step = step_;  // comes after all that wait for their turn already
   if (!sequence.seen) {
     sequence.started = Clock::now();
     sequence.cached = sequence.most_computed = cached;
@@ -153,8 +167,7 @@ void Scheduler::drop(Sequence& sequence, int32_t keep, int32_t count) {
   const auto from = sequence.tokens.begin() + keep;
   sequence.tokens.erase(from, from + count);
   sequence.dropped += count;
-  sequence.cache = cache_.open(sequence.scope);
-  sequence.computed = cache_.advance(sequence.cache, sequence.shareable(), 0);
+  sequence.computed = sequence.running ? reopen(sequence) : 0;
   speculation_.forget(sequence);
 }
 
@@ -220,29 +233,51 @@ void Scheduler::schedule_prompts() {
     if (sequence->decoding() || sequence->awaits) continue;
     const int32_t before = sequence->computed;
     sequence->computed = cache_.advance(sequence->cache, sequence->shareable(), before);
+    if (sequence->computed > before) sequence->last_step = step_ - 1;  // as if that had computed them
     if (before == sequence->most_computed && sequence->drawn == 0) {
       sequence->cached += sequence->computed - before;
       sequence->most_computed = sequence->computed;
     }
-    // Of those that need the same block next, the first computes it.
+    // Of those that need the same block next, the first computes it, if it does so in time.
     const uint64_t next = cache_.next_block(sequence->cache, sequence->shareable(), sequence->computed);
-    if (next != 0 && std::count(being_computed_.begin(), being_computed_.end(), next) > 0) continue;
+    if (next != 0 && std::count(being_computed_.begin(), being_computed_.end(), next) > 0 &&
+        step_ - sequence->last_step <= uint64_t(kKvBlockTokens - 1) * uint64_t(options_.max_concurrent + 1))
+      continue;
     if (next != 0) being_computed_.push_back(next);
     prompts_.push_back(sequence.get());
   }
   if (prompts_.empty()) return;
-  const int32_t room = options_.max_batch_tokens - writing_rows_;
+  // Where those that write fill a step, what is left are texts, which have one row more.
+  const int32_t room = std::max(1, options_.max_batch_tokens - writing_rows_);
   int32_t left = std::min(room, pace_.prompt_tokens(writing_rows_, room));
   const auto take = [&](Sequence& sequence, int32_t most) {
-    if (!sequence.running || sequence.last_step == step_) return;
     int32_t count = std::min(most, sequence.left());
     if (sequence.spec.evaluate_rows) count = std::min(count, kEvaluateRows);
     if (count > 0 && schedule(sequence, count)) left -= count;
   };
-  const auto others = uint32_t(prompts_.size()) - 1;
-  take(*prompts_[0], others > 0 ? left - std::max(1, left / kOthersShare) : left);
-  if (others > 0) take(*prompts_[1 + turn_++ % others], left);
-  for (Sequence* sequence : prompts_) take(*sequence, left);
+  // A single token goes by turns alone.
+  if (prompts_.size() > 1) take(*prompts_[0], left - std::max(1, left / kOthersShare));
+  if (Sequence* sequence = whose_turn()) take(*sequence, left);
+  for (Sequence* sequence : prompts_)
+    if (may_join(*sequence)) take(*sequence, left);
+}
+
+// Whether the step may carry one of its prompts: it was not set aside for another and is not in it yet.
+bool Scheduler::may_join(const Sequence& sequence) const {
+  return sequence.running && sequence.last_step != step_;
+}
+
+// Of the step's prompts the one that has not advanced for longest. However many texts there are, their turns
+// are those of one.
+Sequence* Scheduler::whose_turn() {
+  Sequence *prompt = nullptr, *text = nullptr;
+  for (Sequence* sequence : prompts_) {
+    Sequence*& longest = sequence->text ? text : prompt;
+    if (may_join(*sequence) && (!longest || sequence->last_step < longest->last_step)) longest = sequence;
+  }
+  if (!text || (prompt && prompt->last_step < texts_turn_)) return prompt;
+  texts_turn_ = step_;
+  return text;
 }
 
 bool Scheduler::schedule(Sequence& sequence, int32_t count) {

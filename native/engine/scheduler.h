@@ -4,9 +4,19 @@
 //
 // Guesses come last: they take what room is left in steps without prompts, and never another's blocks.
 //
-// What every running request can count on: one that is writing advances in every step; of those in their
-// prompts, the first in order advances in every step and each other one at least once in maxConcurrent steps,
-// except while another computes the very tokens it needs next, whose result it takes over.
+// What every running request can count on, in steps. One that is writing advances in every step. One in its
+// prompt (or what is computed again) advances at least once in maxConcurrent + 1 steps: besides the first in
+// order, which has most of the tokens, each step carries the one that has not advanced for longest, and where
+// a step has a single token for prompts, it is that one's. Newcomers come last, so none is overtaken. All
+// texts together have one turn among the prompts, and of them the one that has waited longest takes it: where
+// T run, each advances at least once in T * (maxConcurrent + 1) steps. Who needs the very block next that
+// another is about to compute waits to take it over, until 31 * (maxConcurrent + 1) steps have passed without
+// that, and has its turn then. One whose reader is to answer first (`Sequence::awaits`) does nothing
+// meanwhile.
+//
+// Those that wait, again after they were set aside or for the first time, go on in order, as places and
+// blocks become free: that takes as long as those before them work. A request is only ever set aside for one
+// that goes before it, so the first of the highest priority never is.
 //
 // Texts that are embedded take no place from those that write: they need blocks alone, and only while they
 // are computed. They wait in a line of their own, whose first ones fill a step (native/engine/embedding.h).
@@ -55,6 +65,8 @@ class Scheduler {
 
   // Drops `count` tokens of a running request after the first `keep`; what follows them is computed again.
   void drop(Sequence& sequence, int32_t keep, int32_t count);
+  // Frees what ended requests left in a scope that no other will have.
+  void forget(const std::string& scope) noexcept { cache_.forget(scope); }
 
   // Plans a step and fills batch() and work(). False where nothing can be computed now.
   bool plan();
@@ -79,9 +91,11 @@ class Scheduler {
 
  private:
   int32_t rows() const { return int32_t(tokens_.size()); }
+  void let_go(Sequence& sequence) noexcept;
   SequenceList* list_of(uint64_t id, SequenceList::iterator& at);
   void admit();
   bool admit_first(SequenceList& waiting);
+  int32_t reopen(Sequence& sequence);
   bool has_place(const Sequence& sequence) const;
   bool fits(const Sequence& sequence) const;
   SequenceList::iterator in_the_way_of(const Sequence& sequence);
@@ -92,6 +106,8 @@ class Scheduler {
   bool schedule(Sequence& sequence, int32_t count);
   void schedule_writing();
   void schedule_prompts();
+  bool may_join(const Sequence& sequence) const;
+  Sequence* whose_turn();
 
   KvCache& cache_;
   const EngineOptions& options_;
@@ -100,8 +116,8 @@ class Scheduler {
   SequenceList waiting_, waiting_texts_, running_;  // each in order
   int32_t places_ = 0;                              // of running_, those that are no texts
   SequenceList paused_;
-  uint32_t turn_ = 0;  // whose prompt comes second
   uint64_t step_ = 0;
+  uint64_t texts_turn_ = 0;  // the last step in which it was theirs
   int64_t set_aside_ = 0;
 
   // The step's batch and the memory behind its spans.

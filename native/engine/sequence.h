@@ -76,7 +76,7 @@ struct Sequence {
   std::optional<Error> mask_error;  // why there is none
   bool seen = false;                // by a step: the sampler knows the prompt
   bool awaits = false;              // its reader's acknowledgement, or the logits it changes
-  uint64_t last_step = 0;           // that carried it
+  uint64_t last_step = 0;           // that carried it, or before which it was admitted or took over blocks
   PromptLookup lookup;
   std::vector<int32_t> guesses;  // at the tokens that come next, which the step carries
   std::vector<double> odds;      // that each holds

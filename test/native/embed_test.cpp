@@ -158,6 +158,16 @@ TEST(generations_beside_embeddings_give_the_same_bits) {
   CHECK_EQ(outcome.usage.prompt_tokens, outcome.usage.computed_prompt_tokens);
 }
 
+TEST(a_text_waits_until_its_first_step) {
+  EngineOptions options;
+  options.max_concurrent = 1;
+  options.max_batch_tokens = 2;
+  Rig rig(shapes()[0], Device::cpu, 1, options);
+  const Usage usage =
+      rig.collector.wait(rig.engine->embed(embed_spec({prompt_of(400)}, Pooling::last))).usage;
+  CHECK(usage.queue_ms < usage.prompt_ms);  // of 200 steps
+}
+
 TEST(texts_take_no_places_and_short_ones_fill_steps) {
   EngineOptions queue;
   queue.max_concurrent = queue.max_queue = 1;
@@ -169,15 +179,25 @@ TEST(texts_take_no_places_and_short_ones_fill_steps) {
   const uint64_t holder = taken.engine->submit(evaluates);
   embed(taken, embed_spec(Texts(200, prompt_of(10)), Pooling::mean));
   const uint64_t waiting = taken.engine->submit(request(4, 4));
-  // However few texts a call has, it counts as one request.
-  CHECK([&] {
-    try {
-      taken.engine->embed(embed_spec(Texts(1, prompt_of(10)), Pooling::mean));
-    } catch (const Error& e) {
-      return e.code() == Code::queue_full;
-    }
-    return false;
-  }());
+  CHECK(code_of(taken, request(4, 4)) == Code::queue_full);
+  embed(taken, embed_spec(Texts(200, prompt_of(10)), Pooling::mean));
+  // Calls have a queue of their own, where each counts as one, however few texts it has.
+  std::atomic<bool> held{false}, go_on{false};
+  std::thread holds([&] {
+    taken.engine->between_steps([&](KvCache&, auto...) {
+      held = true;
+      while (!go_on) std::this_thread::yield();
+    });
+  });
+  while (!held) std::this_thread::yield();
+  std::vector<uint64_t> calls;
+  for (int i = 0; i < 2; ++i)
+    calls.push_back(taken.engine->embed(embed_spec(Texts(1, prompt_of(10)), Pooling::mean)));
+  check_error("a third call", Code::queue_full, {"2 calls"},
+              [&] { taken.engine->embed(embed_spec(Texts(1, prompt_of(10)), Pooling::mean)); });
+  go_on = true;
+  holds.join();
+  for (const uint64_t id : calls) CHECK(!taken.collector.wait(id).error);
   taken.engine->cancel(waiting);
   taken.collector.wait(waiting);
   embed(taken, embed_spec(Texts(200, prompt_of(10)), Pooling::mean));

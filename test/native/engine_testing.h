@@ -69,6 +69,10 @@ class Collector final : public EventSink {
                             [&] { return outcomes_[id].rows.size() >= numbers; }));
     return outcomes_[id].rows;
   }
+  bool ended(uint64_t id) {
+    const std::lock_guard lock(mutex_);
+    return outcomes_[id].finish != FinishReason::none;
+  }
   size_t tokens(uint64_t id) {
     const std::lock_guard lock(mutex_);
     return outcomes_[id].tokens.size();

@@ -2,6 +2,7 @@
 // request gets must be what it gets alone, to the bit.
 #include <cstdlib>
 
+#include "native/engine/kv_cache.h"
 #include "test/native/engine_testing.h"
 #include "test/native/kernels_testing.h"
 
@@ -213,24 +214,119 @@ TEST(time_limits_end_requests) {
   const uint64_t paused = rig.engine->submit(endless);
   rig.engine->pause(paused);
   CHECK(code(paused) == Code::timeout);
+  // So are one that was set aside, one whose context shifts without end, and one whose reader never answers.
+  endless.timeout_ms = 20;
+  const uint64_t aside = rig.engine->submit(endless);
+  RequestSpec high = request(30, 470);
+  high.priority = 1;
+  high.process_logits = true;  // which nobody answers: it has the place
+  const uint64_t instead = rig.engine->submit(high);
+  CHECK(code(aside) == Code::timeout);
+  rig.engine->cancel(instead);
+  RequestSpec shifting = request(500, -1);
+  shifting.shift_keep = 4;
+  shifting.timeout_ms = 60;
+  const Outcome shifted = run(rig, shifting);
+  CHECK(shifted.error && shifted.error->code() == Code::timeout);
+  rig.collector.engine = nullptr;
+  RequestSpec asks = request(30, 10), evaluates = request(300, -1);
+  asks.process_logits = evaluates.evaluate = true;
+  asks.timeout_ms = evaluates.timeout_ms = 20;
+  CHECK(code(rig.engine->submit(asks)) == Code::timeout);
+  options.max_batch_tokens = 50;
+  Rig chunks(shapes()[0], Device::reference, 1, options);
+  chunks.collector.engine = nullptr;
+  const Outcome unread = run(chunks, evaluates);
+  CHECK(unread.error && unread.error->code() == Code::timeout);
+  CHECK_EQ(idle(rig).kv_held + idle(chunks).kv_held, 0);
   endless.timeout_ms = -1;
   check_error("negative", Code::invalid_argument, {"timeout"}, [&] { rig.engine->submit(endless); });
 }
 
-TEST(prompts_beside_each_other_all_advance) {
-  // In every step the first prompt advances, and each other one at least once in as many steps as run.
+TEST(paused_requests_are_in_nobodys_way) {
   EngineOptions options;
-  options.max_concurrent = 4;
-  options.max_batch_tokens = 8;
+  options.max_concurrent = 1;
+  options.max_queue = 1;
+  options.max_paused = 5;
   Rig rig(shapes()[0], Device::reference, 1, options);
-  const uint64_t longest = rig.engine->submit(request(480, 1));
+  RequestSpec spec = request(30, 400);
+  spec.process_logits = true;  // which nobody answers, so that none ends
+  const auto pause_both = [&](int32_t paused) {
+    const uint64_t a = rig.engine->submit(spec), b = rig.engine->submit(spec);
+    rig.engine->pause(a);
+    rig.engine->pause(b);
+    for (int i = 0; i < 5000 && rig.engine->stats().paused < paused; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK_EQ(rig.engine->stats().paused, paused);
+    return std::vector<uint64_t>{a, b};
+  };
   std::vector<uint64_t> ids;
-  for (int32_t i = 1; i < 4; ++i) ids.push_back(rig.engine->submit(request(9, 1, 0, i)));
-  const Usage last = rig.collector.wait(longest).usage;
-  for (const uint64_t id : ids) {
-    // 9 tokens, two in every third step, are done in 15 of the 80 steps that 480 tokens take, six at a time.
-    const Usage usage = rig.collector.wait(id).usage;
-    CHECK(usage.queue_ms + usage.prompt_ms < (last.queue_ms + last.prompt_ms) / 2);
+  for (int32_t paused = 2; paused <= 6; paused += 2)
+    for (const uint64_t id : pause_both(paused)) ids.push_back(id);
+  CHECK_EQ(rig.engine->stats().set_aside, uint64_t(0));    // they gave way to nobody
+  CHECK(code_of(rig, request(4, 4)) == Code::queue_full);  // more than five
+  EmbedSpec texts;
+  texts.tokens = {5, 6, 7};
+  texts.ends = {3};
+  CHECK(!rig.collector.wait(rig.engine->embed(texts)).error);
+  for (size_t i = 0; i < 3; ++i) rig.engine->cancel(ids[i]);
+  for (size_t i = 0; i < 3; ++i) CHECK(rig.collector.wait(ids[i]).finish == FinishReason::cancelled);
+  for (int i = 0; i < 5000 && rig.engine->stats().paused > 3; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // Once they go on they count again: three for a place and one that may wait.
+  for (size_t i = 3; i < 6; ++i) rig.engine->resume(ids[i]);
+  for (int i = 0; i < 5000 && rig.engine->stats().paused > 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(code_of(rig, request(4, 4)) == Code::queue_full);
+  for (const uint64_t id : ids) rig.engine->cancel(id);
+}
+
+TEST(a_scope_that_nobody_can_reach_keeps_nothing) {
+  for (const RandomModel& shape : shapes()) {
+    EngineOptions options;
+    options.max_concurrent = 1;
+    Rig rig(shape, Device::cpu, 1, options);
+    RequestSpec own = request(200, 200);
+    own.share_prefix = false;
+    own.process_logits = true;  // which nobody answers: it stays as it is
+    RequestSpec high = own;
+    high.priority = 1;
+    // Set aside and cancelled before it has its place again, or paused.
+    for (const bool pauses : {false, true}) {
+      const uint64_t id = rig.engine->submit(own);
+      rig.collector.rows(id, 200);
+      if (pauses) rig.engine->pause(id);
+      const uint64_t other = rig.engine->submit(high);
+      rig.collector.rows(other, 200);
+      for (const uint64_t each : {id, other}) {
+        rig.engine->cancel(each);
+        CHECK(rig.collector.wait(each).finish == FinishReason::cancelled);
+      }
+      const EngineStats stats = idle(rig);
+      CHECK_EQ(stats.set_aside, uint64_t(1));
+      CHECK_EQ(stats.kv_idle + stats.kv_held, 0);
+    }
+    // Or whose context has shifted, so that its first blocks are no longer those of its tokens.
+    own = request(500, 100);
+    own.share_prefix = false;
+    own.shift_keep = 40;
+    CHECK(run(rig, own).usage.dropped_tokens > 0);
+    CHECK_EQ(idle(rig).kv_idle, 0);
+    // One of several requests, once they are done.
+    own = request(200, 4);
+    own.cache_scope = "once";
+    run(rig, own);
+    own.cache_scope = "kept";
+    run(rig, own);
+    const int64_t both = idle(rig).kv_idle;
+    rig.engine->forget(shared_scope("once", nullptr, 1));
+    rig.engine->forget(shared_scope("unknown", nullptr, 1));
+    for (int i = 0; i < 5000 && rig.engine->stats().kv_idle == both; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK_EQ(rig.engine->stats().kv_idle, both / 2);
+    CHECK_EQ(run(rig, own).usage.cached_tokens, 192);
+    own.cache_scope = "once";
+    CHECK_EQ(run(rig, own).usage.cached_tokens, 0);
   }
 }
 
@@ -309,22 +405,36 @@ TEST(a_full_context_can_shift) {
 }
 
 TEST(the_same_bits_whatever_happens_to_a_request) {
-  // Alone; among 32 others that share its prefix, in small steps, on several threads, where blocks run out
-  // and some are paused, cancelled or of higher priority.
+  // Alone; among 32 others that share its prefix, in small steps, on several threads, where blocks run out,
+  // some are paused, cancelled or of higher priority, guesses hold or fail, and contexts shift.
   for (const Device device : devices()) {
     for (const RandomModel& shape : shapes()) {
       for (const float temperature : {0.0f, 0.9f}) {
         Rig alone(shape, device, 1);
-        RequestSpec spec = with_prefix(90, 20, 5, temperature);
-        spec.share_prefix = false;
-        const Outcome expected = run(alone, spec);
-        spec.share_prefix = true;
+        RequestSpec spec = with_prefix(90, 20, 5, temperature),
+                    long_one = with_prefix(90, 400, 6, temperature);
+        spec.max_tokens = 70;
+        long_one.max_tokens = 60;
+        long_one.shift_keep = 40;
+        spec.share_prefix = long_one.share_prefix = false;
+        const Outcome expected = run(alone, spec), expected_long = run(alone, long_one);
+        CHECK(expected_long.usage.dropped_tokens > 0);
+        spec.share_prefix = long_one.share_prefix = true;
         EngineOptions options;
         options.kv_tokens = 640;
         options.max_concurrent = 12;
         options.max_batch_tokens = 29;
+        options.guess_always = true;
+        options.guesser = [&](std::span<const int32_t> tokens, int32_t prompt,
+                              std::vector<int32_t>& guesses) {
+          if (prompt != int32_t(spec.prompt.size())) return;
+          for (size_t i = tokens.size() - size_t(prompt); i < expected.tokens.size() && guesses.size() < 4;
+               ++i)
+            guesses.push_back(guesses.size() < 3 ? expected.tokens[i] : (expected.tokens[i] + 1) % 200);
+        };
         Rig busy(shape, device, 3, options);
         std::vector<uint64_t> ids, same;
+        const uint64_t shifts = busy.engine->submit(long_one);
         for (int32_t i = 0; i < 32; ++i) {
           RequestSpec other = i % 2 ? with_prefix(90, 10 + i, 20 + i) : request(15 + 3 * i, 40, 0.8f, i);
           other.priority = i % 5 == 0 ? 1 : 0;
@@ -340,9 +450,25 @@ TEST(the_same_bits_whatever_happens_to_a_request) {
           std::this_thread::sleep_for(std::chrono::microseconds(500));
           busy.engine->resume(id);
         }
-        for (const uint64_t id : same) check_same(busy.collector.wait(id), expected);
+        Usage sum;
+        for (const uint64_t id : same) {
+          const Outcome got = busy.collector.wait(id);
+          check_same(got, expected);
+          sum.cached_tokens += got.usage.cached_tokens;
+          sum.draft_tokens += got.usage.draft_tokens;
+          sum.accepted_draft_tokens += got.usage.accepted_draft_tokens;
+        }
+        const Outcome shifted = busy.collector.wait(shifts);
+        check_same(shifted, expected_long);
         for (const uint64_t id : ids) CHECK(!busy.collector.wait(id).error);
-        CHECK_EQ(idle(busy).kv_held, 0);
+        const EngineStats stats = idle(busy);
+        CHECK_EQ(stats.kv_held, 0);
+        // All of it did happen.
+        CHECK(stats.set_aside > 0);
+        CHECK(sum.cached_tokens > 0);
+        CHECK(sum.accepted_draft_tokens > 0 && sum.accepted_draft_tokens < sum.draft_tokens);
+        CHECK(shifted.usage.computed_prompt_tokens > options.max_batch_tokens);
+        CHECK_EQ(shifted.usage.dropped_tokens, expected_long.usage.dropped_tokens);
       }
     }
   }
@@ -428,6 +554,54 @@ TEST(logits_can_be_changed_on_the_way) {
   CHECK(rig.collector.wait(id).tokens == expected.tokens);
 }
 
+TEST(logits_can_be_waited_for_in_every_state) {
+  for (const RandomModel& shape : shapes()) {
+    EngineOptions options;
+    options.max_concurrent = 1;
+    Rig rig(shape, Device::cpu, 1, options);
+    RequestSpec spec = request(490, 60, 0.9f), high = request(30, 2);
+    spec.shift_keep = 40;
+    const Outcome expected = run(rig, spec);
+    CHECK(expected.usage.dropped_tokens > 0);
+    high.priority = 1;
+    spec.process_logits = true;
+    rig.collector.engine = nullptr;
+    // Its context is full after 22 tokens: it is paused then, or another has its place, or nothing is wrong.
+    for (int32_t way = 0; way < 3; ++way) {
+      for (const bool share : {true, false}) {
+        spec.share_prefix = share;
+        const uint64_t id = rig.engine->submit(spec);
+        for (size_t drawn = 0; drawn < 60; ++drawn) {
+          const std::vector<float> rows = rig.collector.rows(id, (drawn + 1) * 200);
+          const bool now = drawn == 3 || drawn == 21 || drawn == 40;
+          if (now && way == 1) rig.engine->pause(id);
+          uint64_t other = 0;
+          if (now && way == 2) {
+            other = rig.engine->submit(high);
+            rig.collector.wait(other);
+          }
+          rig.engine->provide(id, {rows.end() - 200, rows.end()});
+          if (now && way == 1) rig.engine->resume(id);
+        }
+        check_same(rig.collector.wait(id), expected);
+        CHECK_EQ(idle(rig).kv_held, 0);
+      }
+    }
+    // It can be cancelled meanwhile, paused or not.
+    for (const bool pauses : {false, true}) {
+      const uint64_t id = rig.engine->submit(spec);
+      const std::vector<float> rows = rig.collector.rows(id, 200);
+      if (pauses) rig.engine->pause(id);
+      rig.engine->acknowledge(id);  // is no answer
+      rig.engine->cancel(id);
+      rig.engine->provide(id, rows);
+      const Outcome cancelled = rig.collector.wait(id);
+      CHECK(cancelled.finish == FinishReason::cancelled && cancelled.tokens.empty());
+      CHECK_EQ(idle(rig).kv_held, 0);
+    }
+  }
+}
+
 TEST(random_histories_leave_nothing_behind) {
   // Requests of all kinds, paused, resumed, cancelled and ended at random; every one ends, and every block
   // comes back. INHOUSE_ROUNDS sets how many rounds there are.
@@ -439,15 +613,17 @@ TEST(random_histories_leave_nothing_behind) {
   options.kv_tokens = 512;
   options.max_concurrent = 4;
   options.max_batch_tokens = 40;
+  options.guess_always = true;
   std::vector<std::unique_ptr<Rig>> rigs;
   for (const RandomModel& shape : shapes())
     rigs.push_back(std::make_unique<Rig>(shape, Device::cpu, 2, options));
   for (int32_t round = 0; round < rounds; ++round) {
     Rig& rig = *rigs[size_t(below(rigs.size()))];
-    std::vector<uint64_t> ids;
-    for (int32_t action = 0; action < 40; ++action) {
+    std::vector<uint64_t> ids, asking;
+    const std::vector<float> logits = random.normals(200);
+    for (int32_t action = 0; action < 50; ++action) {
       const uint64_t id = ids.empty() ? 1 : ids[size_t(below(ids.size()))];
-      switch (below(8)) {
+      switch (below(12)) {
         case 0:
           rig.engine->pause(id);
           break;
@@ -460,6 +636,26 @@ TEST(random_histories_leave_nothing_behind) {
         case 3:
           rig.engine->stats();
           break;
+        case 4:
+          rig.engine->between_steps([](KvCache& cache, auto...) { cache.usage(); });
+          break;
+        case 5:  // whether it is asked for or not
+          rig.engine->provide(asking.empty() ? id : asking[size_t(below(asking.size()))], logits);
+          break;
+        case 6: {
+          EmbedSpec texts;
+          for (int32_t text = 1 + below(12); text > 0; --text) {
+            const std::vector<int32_t> tokens = prompt_of(1 + below(below(5) ? 20 : 200), 200, below(9));
+            texts.tokens.insert(texts.tokens.end(), tokens.begin(), tokens.end());
+            texts.ends.push_back(uint32_t(texts.tokens.size()));
+          }
+          texts.pooling = below(2) ? Pooling::mean : Pooling::last;
+          texts.priority = below(3);
+          texts.share_prefix = below(2);
+          texts.timeout_ms = below(10) == 0 ? 5 : 0;
+          ids.push_back(rig.engine->embed(std::move(texts)));
+          break;
+        }
         default: {
           RequestSpec spec = below(2) ? with_prefix(32 * below(8) + 1, 1 + below(60), below(3))
                                       : request(1 + below(300), below(60), 0.8f, below(9));
@@ -471,11 +667,19 @@ TEST(random_histories_leave_nothing_behind) {
           spec.timeout_ms = below(10) == 0 ? 5 : 0;
           spec.shift_keep = below(8) == 0 ? 4 : -1;
           if (below(6) == 0 && !spec.evaluate) spec.constraint = std::make_shared<Thirds>(below(20));
+          spec.process_logits = below(4) == 0 && !spec.evaluate;
+          const bool asks = spec.process_logits;
           ids.push_back(rig.engine->submit(std::move(spec)));
+          if (asks) asking.push_back(ids.back());
         }
       }
     }
     for (const uint64_t id : ids) rig.engine->resume(id);
+    while (!asking.empty()) {  // all of them at once: one that is not answered keeps its place
+      std::erase_if(asking, [&](uint64_t id) { return rig.collector.ended(id); });
+      for (const uint64_t id : asking) rig.engine->provide(id, logits);
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
     for (const uint64_t id : ids) CHECK(rig.collector.wait(id).finish != FinishReason::none);
     const EngineStats stats = idle(rig);
     CHECK_EQ(stats.kv_held, 0);
