@@ -277,6 +277,22 @@ describe("readers", () => {
     for (const one of slow) one.cancel();
   });
 
+  it("leave the queue to others", { timeout: 60_000 }, async () => {
+    const slow = Array.from({ length: 12 }, (_, i) =>
+      model.complete(tokens(20, i), { ...greedy, maxTokens: 900 }),
+    );
+    for (const one of slow) await one[Symbol.asyncIterator]().next();
+    while (model.stats().paused < 12) await new Promise((resolve) => setTimeout(resolve, 10));
+    // As many as run and wait at most; none of them waits for the model.
+    const { tokens: drawn } = await model.complete("Hello", { ...greedy, maxTokens: 20 }).result();
+    expect(drawn).toHaveLength(20);
+    for (const one of slow) one.cancel();
+    // What they had drawn is what nobody has read.
+    for (const { tokens } of await Promise.all(slow.map((one) => one.result()))) {
+      expect(tokens.length).toBeLessThan(600);
+    }
+  });
+
   it("hold it back by tokens, also those without text", async () => {
     const silent = new Array<number>(900).fill(model.tokenizer.eosTokenId!);
     const options = { ...greedy, forcedTokens: silent, maxTokens: 900 };
