@@ -133,7 +133,7 @@ describe("order", () => {
         while (performance.now() < end);
         return 100;
       };
-      return Object.defineProperties({ length: 2 } as ArrayLike<number>, { 0: { get: id }, 1: { get: id } });
+      return Object.defineProperties({ length: 2 }, { 0: { get: id }, 1: { get: id } });
     };
     const words = "some words ".repeat(200_000);
     const list = Array.from({ length: 20_000 }, (_, i) => `some words to encode, number ${i}`);
