@@ -1,9 +1,13 @@
 // Errors that arise later, on another thread or behind an await, still name the line that called us.
+import { performance } from "node:perf_hooks";
+
 import { InhouseError, type InhouseErrorCode } from "./errors.js";
 import type { NativeError } from "./native.js";
 
-/** Where a public function was called. Cheap to make: the text is written when it is needed. */
+/** Where and when a public function was called. Cheap to make: the text is written when it is needed. */
 export class CallSite {
+  /** By `performance.now()`. */
+  readonly called = performance.now();
   readonly #holder: { stack?: string } = {};
 
   /** The public function that was called, or the object and the name of its method; its own frames are left out. */
@@ -19,7 +23,7 @@ export class CallSite {
   }
 
   /** The error that the addon reported. */
-  native(error: NativeError): InhouseError {
+  native(error: NativeError = { code: "ERR_INHOUSE_INTERNAL", message: "the engine failed" }): InhouseError {
     return this.error(error.code, error.message);
   }
 

@@ -7,10 +7,11 @@ import { tokenIds } from "./evaluate.js";
 import type { NativeAdapterUse } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver, RequestEvent } from "./requests.js";
+import { type Receiver, type RequestEvent, tell } from "./requests.js";
 import type { RunHost } from "./run.js";
+import { withinTime } from "./time-limit.js";
 import { Pacer } from "./tokenizer/slices.js";
-import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import { encodeText, type Tokenizer } from "./tokenizer/tokenizer.js";
 import type { EmbedTrace } from "./trace.js";
 import type { Adapter, ModelInfo, OrderOptions, Pooling, PromptOptions, ScaledAdapter } from "./types.js";
 
@@ -97,17 +98,19 @@ export async function embed(
   signal?.throwIfAborted();
   const held = hold(use);
   try {
-    const { tokens, ends } = await encode(list, info.contextLength, tokenizer, options);
+    const { tokens, ends } = await withinTime(options, site, (ended) =>
+      encode(list, info.contextLength, tokenizer, options, ended),
+    );
     if (trace) trace.tokens = tokens.length;
     if (list.length === 0) return [];
     return await new Promise((resolve, reject) => {
       const normalize = options.normalize ?? true;
-      const spec = { ...nativeOrder(options), ...held, pooling, normalize, dimensions };
+      const spec = { ...nativeOrder(options, site), ...held, pooling, normalize, dimensions };
       const request = host.engine.embed(tokens, ends, spec);
       const embedding = new Embedding(list.length, site, resolve, reject);
       host.requests.add(request, embedding);
       embedding.onEnd = onAbort(signal, () => {
-        cancel(host, request);
+        tell(() => host.engine.cancel(request));
         embedding.fail(signal?.reason);
       });
     });
@@ -123,21 +126,13 @@ export function hold(use: AdapterUse | undefined): NativeAdapterUse {
   return { adapter: use?.adapter.hold() ?? null, adapterScale: use?.scale ?? 1 };
 }
 
-/** Ends a request, if it still runs. */
-export function cancel(host: RunHost, request: number): void {
-  try {
-    host.engine.cancel(request);
-  } catch {
-    // The engine has ended.
-  }
-}
-
 /** The token ids of all texts, one after the other, and where each one's end. */
 async function encode(
   texts: readonly TextOrTokens[],
   contextLength: number,
   tokenizer: Tokenizer,
-  { signal, truncate = false, addSpecialTokens, parseSpecialTokens = false }: EmbedOptions,
+  { truncate = false, addSpecialTokens, parseSpecialTokens = false }: EmbedOptions,
+  signal: AbortSignal,
 ): Promise<{ tokens: Int32Array; ends: Uint32Array }> {
   const both = addSpecialTokens === undefined ? {} : { addBos: addSpecialTokens, addEos: addSpecialTokens };
   const options = { special: parseSpecialTokens, ...both };
@@ -149,8 +144,7 @@ async function encode(
     if (pacer.isDue) await pacer.pause();
     let ids: Int32Array;
     if (typeof text !== "string") ids = listOf(text, i, contextLength, truncate);
-    else if (text.length <= 4096) ids = tokenizer.encode(text, options);
-    else ids = await tokenizer.encodeAsync(text, { ...options, ...(signal ? { signal } : {}) });
+    else ids = await encodeText(tokenizer, text, options, signal);
     if (ids.length === 0) {
       throw invalidArgument(
         `embed: text ${i} has no tokens; expected a text that is not empty where no BOS or EOS is added`,
@@ -209,10 +203,8 @@ class Embedding implements Receiver {
   receive({ details }: RequestEvent): void {
     if (this.#over) return;
     const { finish, texts = [], vectors } = details;
-    if (finish === "error") {
-      const error = details.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
-      this.fail(this.site.native(error));
-    } else if (finish === "cancelled") this.lost();
+    if (finish === "error") this.fail(this.site.native(details.error));
+    else if (finish === "cancelled") this.lost();
     else {
       for (const [i, text] of texts.entries()) {
         const length = vectors!.length / texts.length;

@@ -8,7 +8,7 @@ import { InhouseError } from "./errors.js";
 import type { NativeDetails } from "./native.js";
 import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver, RequestEvent } from "./requests.js";
+import { type Receiver, type RequestEvent, tell } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
 import type { EvaluateTrace } from "./trace.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
@@ -75,7 +75,6 @@ class Evaluation extends AsyncResource implements Receiver {
   readonly #logprobs: Float32Array;
   #request: number | undefined;
   #over = false;
-  #disposed = false;
   #forgetSignal = (): void => undefined;
   /** Pieces are handed out one after the other, also of events that come early. */
   #queue: Promise<void> = Promise.resolve();
@@ -105,7 +104,7 @@ class Evaluation extends AsyncResource implements Receiver {
         evaluateRows: onRows !== undefined,
         evaluateGreedy: false,
         logitsFrom: 0,
-        ...nativeOrder(this.options),
+        ...nativeOrder(this.options, this.site),
       } as const;
       const adapter = use?.adapter.hold() ?? null;
       try {
@@ -127,13 +126,11 @@ class Evaluation extends AsyncResource implements Receiver {
     const { finish, error } = details;
     // What ended early does not wait for `onRows`, which may never settle.
     if (finish === "cancelled") this.lost();
-    else if (finish === "error") {
-      this.#fail(this.site.native(error ?? { code: "ERR_INHOUSE_INTERNAL", message: "the engine failed" }));
-    } else this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
+    else if (finish === "error") this.#fail(this.site.native(error));
+    else this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
   }
 
   lost(): void {
-    this.#disposed = true;
     this.#fail(this.site.error("ERR_INHOUSE_DISPOSED", "the model was disposed of while it evaluated"));
   }
 
@@ -143,7 +140,7 @@ class Evaluation extends AsyncResource implements Receiver {
     try {
       if (tokenLogprobs) this.#logprobs.set(tokenLogprobs, first);
       if (rowCount > 0) await this.#handOut(first, rowCount);
-      if (tokenLogprobs && !this.#disposed) this.#call(() => this.host.engine.acknowledge(this.#request!));
+      if (tokenLogprobs) tell(() => this.host.engine.acknowledge(this.#request!));
     } catch (error) {
       this.#cancel();
       this.#fail(error);
@@ -194,10 +191,7 @@ class Evaluation extends AsyncResource implements Receiver {
   }
 
   #cancel(): void {
-    try {
-      if (this.#request !== undefined) this.host.engine.cancel(this.#request);
-    } catch {
-      // The engine has ended.
-    }
+    const request = this.#request;
+    if (request !== undefined) tell(() => this.host.engine.cancel(request));
   }
 }

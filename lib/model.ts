@@ -11,6 +11,7 @@ import { type Generation, makeGeneration } from "./generate.js";
 import { type Loaded, load } from "./load.js";
 import { resolveLoad } from "./load-options.js";
 import { quantizationOf, textOf } from "./metadata.js";
+import { blockTokens } from "./native.js";
 import { invalidArgument, show } from "./options.js";
 import { lastTokens, lastTurns } from "./overflow.js";
 import {
@@ -19,7 +20,6 @@ import {
   type CompleteOptions,
   completeRules,
   type GenerateOptions,
-  type GenerateSpec,
   type RequestDefaults,
   type ResolvedRequest,
   resolveRequest,
@@ -27,7 +27,7 @@ import {
 import { type Prompt, Run, type RunHost, type RunInput } from "./run.js";
 import { score, type Score, type ScoreOptions } from "./score.js";
 import { StateTransfers } from "./state.js";
-import type { EncodeOptions, Tokenizer } from "./tokenizer/tokenizer.js";
+import { encodeText, type EncodeOptions, type Tokenizer } from "./tokenizer/tokenizer.js";
 import { traced } from "./trace.js";
 import type {
   Adapter,
@@ -148,9 +148,6 @@ export async function loadModel(file: string | URL, options: LoadOptions = {}): 
     ({ info }) => info,
   );
 }
-
-/** Tokens of a block of the key/value cache. */
-const blockTokens = 32;
 
 /** Tokens of a list that is shortened to fit, at most. */
 const longestPrompt = 1 << 24;
@@ -371,9 +368,9 @@ class LoadedModel implements Model {
     prompt: RunInput["prompt"],
   ): Generation | Generation[] {
     const { signal, logitsProcessor, n } = options;
-    const start = (own: GenerateSpec, ownSeed: number, ownPrompt: RunInput["prompt"]): Generation => {
-      const input = { site, spec: own, seed: ownSeed, adapter, signal, prompt: ownPrompt, logitsProcessor };
-      const { temperature, topK, topP } = own.sampling;
+    const start = (own: Pick<RunInput, "spec" | "seed" | "prompt" | "siblings">): Generation => {
+      const input = { ...own, site, order: options, adapter, signal, logitsProcessor };
+      const { temperature, topK, topP } = spec.sampling;
       const run = traced(
         "generate",
         () => ({
@@ -383,8 +380,8 @@ class LoadedModel implements Model {
           temperature,
           topK,
           topP,
-          seed: ownSeed,
-          priority: own.priority,
+          seed: own.seed,
+          priority: options.priority ?? 0,
           adapter: adapter?.adapter.name,
         }),
         (trace) => new Run(this.#core, { ...input, trace }),
@@ -393,14 +390,21 @@ class LoadedModel implements Model {
       );
       return makeGeneration(run);
     };
-    if (n === undefined) return start(spec, seed, prompt);
+    if (n === undefined) return start({ spec, seed, prompt, siblings: undefined });
+    const most = this.info.maxConcurrent + this.info.maxQueue;
+    if (n > most) {
+      throw invalidArgument(
+        `${call}: option 'n' is ${n}; expected at most ${most}, which is all that run (maxConcurrent) and wait (maxQueue)`,
+      );
+    }
     // One prompt for all: encoded once, and not while any of them still wants it ended.
-    const never = new AbortController().signal;
+    const siblings = new AbortController();
     let encoded: Prompt | Promise<Prompt> | undefined;
-    const shared = (): Prompt | Promise<Prompt> => (encoded ??= prompt(never));
+    const shared = (): Prompt | Promise<Prompt> => (encoded ??= prompt(siblings.signal));
     return Array.from({ length: n }, (_, i) => {
       const own = (seed + i) % 2 ** 53;
-      return start({ ...spec, sampling: { ...spec.sampling, seed: BigInt(own) } }, own, shared);
+      const sampling = { ...spec.sampling, seed: BigInt(own) };
+      return start({ spec: { ...spec, sampling }, seed: own, prompt: shared, siblings });
     });
   }
 
@@ -463,8 +467,7 @@ class LoadedModel implements Model {
 
   /** Short texts are encoded at once, so that their generation is on its way when the call returns. */
   #encoder(text: string, options: EncodeOptions): TokensOf {
-    if (text.length <= 4096) return () => this.tokenizer.encode(text, options);
-    return (signal) => this.tokenizer.encodeAsync(text, { ...options, signal });
+    return (signal) => encodeText(this.tokenizer, text, options, signal);
   }
 
   #templateFor(source: string | undefined): ChatTemplate {

@@ -293,6 +293,9 @@ export interface NativeUsage {
  */
 export type NativeEventsCallback = (packed: Int32Array, details: NativeDetails[]) => void;
 
+/** Tokens of a block of the key/value cache. */
+export const blockTokens = 32;
+
 /** What few events have. */
 export interface NativeDetails {
   /** Not "none": it is the request's last event. */

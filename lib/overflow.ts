@@ -5,6 +5,7 @@ import type { ChatMessage } from "./types.js";
 
 /** Tokens left for the answer where the prompt is shortened: what was asked for, at most half of the context. */
 function roomFor(contextLength: number, maxTokens: number | undefined): number {
+  if (maxTokens === 0) return 0;
   return Math.max(1, Math.min(maxTokens ?? Math.floor(contextLength / 4), Math.floor(contextLength / 2)));
 }
 
@@ -16,7 +17,10 @@ function tooLong(what: string, tokens: number, contextLength: number): InhouseEr
   );
 }
 
-/** A text's last tokens, after those that begin every text. */
+/**
+ * A text's last tokens, after those that begin every text. Throws ERR_INHOUSE_CONTEXT_OVERFLOW where there is room for
+ * none.
+ */
 export function lastTokens(
   tokens: Int32Array,
   keep: number,
@@ -25,6 +29,7 @@ export function lastTokens(
 ): Prompt {
   const most = contextLength - roomFor(contextLength, maxTokens);
   if (tokens.length <= most) return { tokens, keep };
+  if (most <= keep) throw tooLong("the prompt has", tokens.length, contextLength);
   const dropped = tokens.length - most;
   const shortened = new Int32Array(most);
   shortened.set(tokens.subarray(0, keep));
@@ -53,12 +58,13 @@ export async function lastTurns(
   const from = (turn: number): readonly ChatMessage[] =>
     turn === 0 ? messages : [...messages.slice(0, first), ...messages.slice(turns[turn])];
   const whole = await encode(messages);
-  // What the conversation without its first turn has in common with the whole one is the system's part.
+  // What the prompt has in common with one in which the user says something else is the system's part.
   const keepOf = async (tokens: Int32Array, turn: number): Promise<number> => {
-    const other = turn + 1 < turns.length ? await encode(from(turn + 1)) : turn > 0 ? whole : tokens;
-    let common = 0;
-    while (common < Math.min(tokens.length, other.length) && tokens[common] === other[common]) common++;
-    return Math.min(other === tokens ? 0 : common, Math.floor(contextLength / 2));
+    const said = String(messages[turns[turn] ?? first]?.content).trimStart();
+    const content = said.startsWith("a") ? "b" : "a";
+    const other = await encode([...messages.slice(0, first), { role: "user", content }]);
+    const differs = tokens.findIndex((token, i) => token !== other[i]);
+    return Math.min(differs < 0 ? tokens.length : differs, Math.floor(contextLength / 2));
   };
   if (whole.length <= most) return { tokens: whole, keep: await keepOf(whole, 0) };
   // The fewer turns, the shorter: the first number of dropped ones that fits.

@@ -1,5 +1,6 @@
 // The options of one generation: their table, and their translation for the native core.
 import { adapterRule, type AdapterUse, adapterUse } from "./adapter.js";
+import type { CallSite } from "./call-site.js";
 import type { NativeGeneration, NativeOrder, NativeSampling } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import {
@@ -9,6 +10,7 @@ import {
   type SamplingOptions,
   samplingRules,
 } from "./sampling.js";
+import { timeLeft } from "./time-limit.js";
 import type { OrderOptions, PromptOptions, RequestOptions, TemplateOptions } from "./types.js";
 
 /** Settings of one generation. */
@@ -77,14 +79,17 @@ export const orderRules = {
   cachePrompt: { kind: "boolean" },
 } as const satisfies Rules & Record<keyof OrderOptions, unknown>;
 
-/** The options as the engine takes them. A time of 0 is over at once, where 0 means none to the engine. */
-export function nativeOrder(options: OrderOptions): NativeOrder {
+/**
+ * The options as the engine takes them, with what is left of the time since the call. A time of 0 is over at once, where
+ * 0 means none to the engine.
+ */
+export function nativeOrder(options: OrderOptions, site: CallSite): NativeOrder {
   const milliseconds = (value: number | undefined): number =>
     value === undefined ? 0 : Math.max(value, 1e-3);
   return {
     priority: options.priority ?? 0,
     queueTimeoutMs: milliseconds(options.queueTimeoutMs),
-    timeoutMs: milliseconds(options.timeoutMs),
+    timeoutMs: milliseconds(timeLeft(options.timeoutMs, site)),
     cacheScope: options.cacheScope ?? "",
     sharePrefix: options.cachePrompt ?? true,
   };
@@ -133,7 +138,8 @@ export const chatRules = {
   addGenerationPrompt: { kind: "boolean" },
 } as const satisfies Rules & Record<keyof TemplateOptions, unknown>;
 
-export type GenerateSpec = NativeGeneration;
+/** Without what stands only when the engine gets it. */
+export type GenerateSpec = Omit<NativeGeneration, keyof NativeOrder>;
 
 /** What a model brings to every request. */
 export interface RequestDefaults {
@@ -197,7 +203,6 @@ export function resolveRequest<Options extends GenerateOptions>(
       evaluate: false,
       evaluateRows: false,
       logitsFrom: 0,
-      ...nativeOrder(options),
       sampling: nativeSampling(sampling, bannedTokens, defaults),
       maxTokens: options.maxTokens ?? -1,
       minTokens: options.minTokens ?? 0,

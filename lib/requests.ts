@@ -19,6 +19,15 @@ export interface Receiver {
   lost(): void;
 }
 
+/** Gives the engine an order about a request. Where the engine has ended, nothing happens: `lost` follows. */
+export function tell(order: () => void): void {
+  try {
+    order();
+  } catch {
+    // The engine has ended.
+  }
+}
+
 const noDetails: NativeDetails = Object.freeze({ finish: "none" });
 const noText = new Uint8Array();
 

@@ -1,14 +1,17 @@
 // One generation at work, from the call to its last event. What users hold is a Generation over it (generate.ts); a
 // run never refers to that, except while somebody waits on it, so that a generation nobody keeps can be noticed.
 import { AsyncResource } from "node:async_hooks";
+import { performance } from "node:perf_hooks";
 
 import { onAbort } from "./abort.js";
 import type { AdapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
+import { InhouseError } from "./errors.js";
 import type { NativeAdapter, NativeEngine, NativeUsage } from "./native.js";
 import { invalidArgument, show } from "./options.js";
-import type { GenerateSpec } from "./request.js";
-import type { Receiver, RequestEvent, Requests } from "./requests.js";
+import { type GenerateSpec, nativeOrder } from "./request.js";
+import { type Receiver, type RequestEvent, type Requests, tell } from "./requests.js";
+import { onTimeout } from "./time-limit.js";
 import { Utf8Stream } from "./tokenizer/tokenizer.js";
 import type { GenerateTrace } from "./trace.js";
 import type {
@@ -16,6 +19,7 @@ import type {
   FinishReason,
   GenerationResult,
   LogitsProcessor,
+  OrderOptions,
   SampledLogprob,
   Timings,
 } from "./types.js";
@@ -49,18 +53,24 @@ export interface Prompt {
 export interface RunInput {
   site: CallSite;
   spec: GenerateSpec;
+  order: OrderOptions;
   seed: number;
   adapter: AdapterUse | undefined;
   signal: AbortSignal | undefined;
+  /** Of the samples of one prompt, which are refused together: aborted by the first one that finds the queue full. */
+  siblings: AbortController | undefined;
   /** May encode in slices until the signal given to it is aborted. */
   prompt: (signal: AbortSignal) => Prompt | Promise<Prompt>;
   logitsProcessor: LogitsProcessor | undefined;
   trace: GenerateTrace | undefined;
 }
 
-/** Deltas that nobody has read, at which a run that nobody waits for is paused, and at which it goes on. */
+/** Tokens that nobody has read, at which a run that nobody waits for is paused, and at which it goes on. */
 const mostUnread = 256;
 const fewUnread = 64;
+
+/** Tokens that wait for text, at which they make a delta without any. */
+const mostUnsent = 32;
 
 const noUsage: NativeUsage = {
   promptTokens: 0,
@@ -99,7 +109,8 @@ export class Run extends AsyncResource implements Receiver {
   #closed = false;
   #failure: { reason: unknown } | undefined;
   readonly #encoding = new AbortController();
-  #forgetSignal = (): void => undefined;
+  /** Ends the waiting for signals and for the time. */
+  #forget: (() => void)[] = [];
 
   // What has come, and what nobody has read of it.
   readonly #utf8 = new Utf8Stream();
@@ -109,9 +120,10 @@ export class Run extends AsyncResource implements Receiver {
   readonly #promptLogprobs: number[] = [];
   #unsent: { tokens: number[]; logprobs: SampledLogprob[] } = { tokens: [], logprobs: [] };
   readonly #deltas: Delta[] = [];
+  /** Tokens of both. */
+  #unread = 0;
   readonly #readers: Reader[] = [];
 
-  readonly #called = performance.now();
   #submitted = 0;
   #firstToken = 0;
 
@@ -126,16 +138,13 @@ export class Run extends AsyncResource implements Receiver {
     });
     this.ended.catch(() => undefined);
     host.running.add(this);
-    const { signal } = input;
-    if (signal?.aborted) {
-      this.#fail(signal.reason);
-      return;
+    for (const signal of [input.signal, input.siblings?.signal]) {
+      if (signal?.aborted) {
+        this.#fail(signal.reason);
+        return;
+      }
+      this.#forget.push(onAbort(signal, () => this.#stop(signal?.reason)));
     }
-    this.#forgetSignal = onAbort(signal, () => {
-      this.#encoding.abort();
-      this.#cancelRequest();
-      this.#fail(signal?.reason);
-    });
     this.#start();
   }
 
@@ -154,7 +163,8 @@ export class Run extends AsyncResource implements Receiver {
   next(through: unknown): Promise<IteratorResult<Delta, void>> {
     return new Promise((resolve, reject) => {
       const delta = this.#deltas.shift();
-      if (this.#deltas.length <= fewUnread) this.#resume();
+      this.#unread -= delta?.tokens.length ?? 0;
+      if (this.#unread <= fewUnread) this.#resume();
       if (delta) resolve({ done: false, value: delta });
       // A signal's reason may be anything.
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
@@ -180,10 +190,19 @@ export class Run extends AsyncResource implements Receiver {
     for (const reader of this.#readers.splice(0)) reader.resolve({ done: true, value: undefined });
   }
 
+  /** Fails, whatever it is at. */
+  #stop(reason: unknown): void {
+    this.#encoding.abort();
+    this.#cancelRequest();
+    this.#fail(reason);
+  }
+
   #start(): void {
     try {
       const prompt = this.#input.prompt(this.#encoding.signal);
       if (prompt instanceof Promise) {
+        const { order, site } = this.#input;
+        this.#forget.push(onTimeout(order.timeoutMs, site, (error) => this.#stop(error)));
         prompt.then(
           (tokens) => this.runInAsyncScope(() => this.#submit(tokens)),
           (error: unknown) => this.#fail(this.#site.translate(error)),
@@ -200,16 +219,19 @@ export class Run extends AsyncResource implements Receiver {
     if (this.#input.trace) this.#input.trace.promptTokens = prompt.tokens.length;
     this.#submitted = performance.now();
     try {
-      const { spec, adapter } = this.#input;
+      const { spec, order, adapter } = this.#input;
       const use = { adapter: this.#adapter, adapterScale: adapter?.scale ?? 1 };
       this.#request = this.#host.engine.submit(prompt.tokens, {
         ...spec,
+        ...nativeOrder(order, this.#site),
         ...use,
         shiftKeep: prompt.keep ?? -1,
       });
       this.#host.requests.add(this.#request, this);
     } catch (error) {
-      this.#fail(this.#site.translate(error));
+      const reason = this.#site.translate(error);
+      if (InhouseError.is(reason, "ERR_INHOUSE_QUEUE_FULL")) this.#input.siblings?.abort(reason);
+      this.#fail(reason);
     }
     this.#dropAdapter();
   }
@@ -237,11 +259,8 @@ export class Run extends AsyncResource implements Receiver {
   }
 
   #order(order: (engine: NativeEngine, request: number) => void): void {
-    try {
-      if (this.#request !== undefined) order(this.#host.engine, this.#request);
-    } catch {
-      // The engine has ended; `lost` follows.
-    }
+    const request = this.#request;
+    if (request !== undefined) tell(() => order(this.#host.engine, request));
   }
 
   // Nothing of the user's is called here but `#process`: who awaits a promise has his own async context back anyway.
@@ -251,6 +270,7 @@ export class Run extends AsyncResource implements Receiver {
     if (tokenLogprobs) this.#promptLogprobs.push(...tokenLogprobs);
     if (details.rowCount) this.runInAsyncScope(() => void this.#process());
     if (tokens.length > 0 && this.#tokens.length === 0) this.#firstToken = performance.now();
+    this.#unread += tokens.length;
     for (const token of tokens) {
       this.#tokens.push(token);
       this.#unsent.tokens.push(token);
@@ -261,11 +281,10 @@ export class Run extends AsyncResource implements Receiver {
     }
     const complete = this.#utf8.push(text);
     if (finish === "none") {
-      if (complete !== "") this.#emit(complete);
-    } else if (finish === "error") {
-      const error = details.error ?? { code: "ERR_INHOUSE_INTERNAL" as const, message: "the engine failed" };
-      this.#fail(this.#site.native(error));
-    } else {
+      if (complete !== "" || this.#unsent.tokens.length >= mostUnsent) this.#emit(complete);
+      if (this.#unread >= mostUnread) this.#pause();
+    } else if (finish === "error") this.#fail(this.#site.native(details.error));
+    else {
       this.#flush(complete);
       this.#end(finish, details.stop, details.usage ?? noUsage);
     }
@@ -277,11 +296,23 @@ export class Run extends AsyncResource implements Receiver {
     this.#end("cancelled", undefined, { ...noUsage, completionTokens: this.#tokens.length });
   }
 
+  /** Those of the next token; none where the request, or the engine, has ended meanwhile, which is told soon. */
+  #logits(engine: NativeEngine, request: number): Float32Array | undefined {
+    try {
+      return engine.rows(request, 0, 1);
+    } catch (error) {
+      const reason = this.#site.translate(error);
+      if (InhouseError.is(reason, "ERR_INHOUSE_OUT_OF_MEMORY")) throw reason;
+      return undefined;
+    }
+  }
+
   /** Lets the caller change the logits of the next token. */
   async #process(): Promise<void> {
     try {
       const [engine, request] = [this.#host.engine, this.#request!];
-      const logits = engine.rows(request, 0, 1);
+      const logits = this.#logits(engine, request);
+      if (!logits) return;
       const changed: unknown = (await this.#input.logitsProcessor!(logits, this.#tokens)) ?? logits;
       if (this.#over) return;
       if (!(changed instanceof Float32Array) || changed.length !== logits.length) {
@@ -308,8 +339,12 @@ export class Run extends AsyncResource implements Receiver {
     if (this.#input.spec.topLogprobs >= 0) delta.logprobs = this.#unsent.logprobs;
     this.#unsent = { tokens: [], logprobs: [] };
     const reader = this.#readers.shift();
-    if (reader) reader.resolve({ done: false, value: delta });
-    else if (!this.#closed && this.#deltas.push(delta) >= mostUnread) this.#pause();
+    if (!reader && !this.#closed) {
+      this.#deltas.push(delta);
+      return;
+    }
+    this.#unread -= delta.tokens.length;
+    reader?.resolve({ done: false, value: delta });
   }
 
   #end(finishReason: FinishReason, stopSequence: string | undefined, usage: NativeUsage): void {
@@ -351,7 +386,7 @@ export class Run extends AsyncResource implements Receiver {
   #finish(): void {
     this.#over = true;
     this.#dropAdapter();
-    this.#forgetSignal();
+    for (const forget of this.#forget) forget();
     this.#host.running.delete(this);
     this.#awaited = undefined;
   }
@@ -359,12 +394,12 @@ export class Run extends AsyncResource implements Receiver {
   #timings(usage: NativeUsage): Timings {
     const encoded = this.#submitted > 0 ? this.#submitted : performance.now();
     return {
-      queueMs: encoded - this.#called + usage.queueMs,
+      queueMs: encoded - this.#site.called + usage.queueMs,
       promptMs: usage.promptMs,
       decodeMs: usage.decodeMs,
       promptTokensPerSecond: perSecond(usage.computedPromptTokens, usage.promptMs),
       decodeTokensPerSecond: perSecond(usage.completionTokens - 1, usage.decodeMs),
-      timeToFirstTokenMs: this.#firstToken > 0 ? this.#firstToken - this.#called : 0,
+      timeToFirstTokenMs: this.#firstToken > 0 ? this.#firstToken - this.#site.called : 0,
       draftTokens: usage.draftTokens,
       acceptedDraftTokens: usage.acceptedDraftTokens,
     };

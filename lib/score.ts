@@ -4,16 +4,17 @@ import { randomUUID } from "node:crypto";
 import { onAbort } from "./abort.js";
 import { adapterRule, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
-import { cancel, hold, textList, type TextOrTokens } from "./embed.js";
+import { hold, textList, type TextOrTokens } from "./embed.js";
 import { InhouseError } from "./errors.js";
 import { tokenIds } from "./evaluate.js";
 import type { NativeAdapterUse } from "./native.js";
 import { invalidArgument, readOptions, type Rules, show } from "./options.js";
 import { nativeOrder, orderRules } from "./request.js";
-import type { Receiver, RequestEvent } from "./requests.js";
+import { type Receiver, type RequestEvent, tell } from "./requests.js";
 import type { RunHost } from "./run.js";
+import { withinTime } from "./time-limit.js";
 import { Pacer } from "./tokenizer/slices.js";
-import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import { encodeText, type Tokenizer } from "./tokenizer/tokenizer.js";
 import type { ScoreTrace } from "./trace.js";
 import type { Adapter, ModelInfo, OrderOptions, PromptOptions, ScaledAdapter } from "./types.js";
 
@@ -72,7 +73,9 @@ export async function score(
   options.signal?.throwIfAborted();
   const held = hold(use);
   try {
-    const items = await encode(prompt, list, info.contextLength, tokenizer, options);
+    const items = await withinTime(options, site, (ended) =>
+      encode(prompt, list, info.contextLength, tokenizer, options, ended),
+    );
     if (trace) trace.tokens = items.reduce((sum, { ids }) => sum + ids.length, 0);
     if (items.length === 0) return [];
     return await new Promise((resolve, reject) => {
@@ -95,19 +98,19 @@ async function encode(
   continuations: readonly TextOrTokens[],
   contextLength: number,
   tokenizer: Tokenizer,
-  { signal, addSpecialTokens, parseSpecialTokens = false }: ScoreOptions,
+  { addSpecialTokens, parseSpecialTokens = false }: ScoreOptions,
+  signal: AbortSignal,
 ): Promise<Item[]> {
   const pacer = new Pacer(signal);
-  const encodeText = async (text: string, addBos: boolean | undefined): Promise<Int32Array> => {
+  const encodeOne = async (text: string, addBos: boolean | undefined): Promise<Int32Array> => {
     const own = { special: parseSpecialTokens, addEos: false, ...(addBos === undefined ? {} : { addBos }) };
     if (pacer.isDue) await pacer.pause();
-    if (text.length <= 4096) return tokenizer.encode(text, own);
-    return tokenizer.encodeAsync(text, { ...own, ...(signal ? { signal } : {}) });
+    return encodeText(tokenizer, text, own, signal);
   };
   const kept = typeof prompt === "string" ? prompt.trimEnd() || prompt : undefined;
   const moved = kept === undefined ? "" : (prompt as string).slice(kept.length);
   const begin =
-    kept === undefined ? tokenIds("score", prompt, contextLength) : await encodeText(kept, addSpecialTokens);
+    kept === undefined ? tokenIds("score", prompt, contextLength) : await encodeOne(kept, addSpecialTokens);
   if (begin.length === 0) {
     throw invalidArgument(
       "score: the prompt is empty, and no BOS begins it; expected at least one token that the continuations follow",
@@ -118,9 +121,9 @@ async function encode(
     let ids: Int32Array;
     if (typeof continuation === "string") {
       const whole =
-        kept === undefined ? undefined : await encodeText(kept + moved + continuation, addSpecialTokens);
+        kept === undefined ? undefined : await encodeOne(kept + moved + continuation, addSpecialTokens);
       if (whole && begin.every((id, at) => id === whole[at])) ids = whole;
-      else ids = joined(begin, await encodeText(moved + continuation, false));
+      else ids = joined(begin, await encodeOne(moved + continuation, false));
     } else {
       const own =
         continuation.length === 0 ? [] : tokenIds(`score: continuation ${i}`, continuation, Infinity);
@@ -147,7 +150,6 @@ function joined(begin: Int32Array, end: ArrayLike<number>): Int32Array {
 
 /** Keeps as many requests in the engine as can run at once; they share the prompt's blocks. */
 class Scoring {
-  readonly #started = performance.now();
   readonly #scores: Score[];
   readonly #running = new Set<number>();
   #next = 0;
@@ -195,15 +197,10 @@ class Scoring {
 
   /** False where the queue is full of other requests; one of ours that ends then makes room. */
   #submit(ids: Int32Array, from: number): boolean {
-    const { timeoutMs } = this.options;
-    const left =
-      timeoutMs === undefined
-        ? {}
-        : { timeoutMs: Math.max(0, timeoutMs - performance.now() + this.#started) };
     let request: number;
     try {
       request = this.host.engine.submit(ids, {
-        ...nativeOrder({ ...this.options, ...left }),
+        ...nativeOrder(this.options, this.site),
         ...this.adapter,
         evaluate: true,
         evaluateRows: false,
@@ -234,10 +231,9 @@ class Scoring {
       for (const logprob of tokenLogprobs) result.logprob += logprob;
       if (greedy?.includes(0)) result.isGreedy = false;
     }
-    if (finish === "none") this.host.engine.acknowledge(request);
-    else if (finish === "error") {
-      this.#fail(this.site.native(error ?? { code: "ERR_INHOUSE_INTERNAL", message: "the engine failed" }));
-    } else if (finish === "cancelled") this.#lost();
+    if (finish === "none") tell(() => this.host.engine.acknowledge(request));
+    else if (finish === "error") this.#fail(this.site.native(error));
+    else if (finish === "cancelled") this.#lost();
     else {
       this.#running.delete(request);
       this.#go();
@@ -251,7 +247,7 @@ class Scoring {
   #fail(reason: unknown): void {
     if (this.#over) return;
     this.#finish();
-    for (const request of this.#running) cancel(this.host, request);
+    for (const request of this.#running) tell(() => this.host.engine.cancel(request));
     this.reject(reason);
   }
 

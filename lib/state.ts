@@ -4,7 +4,13 @@ import { adapterRule, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
 import { tokenIds } from "./evaluate.js";
 import { filePath } from "./load-options.js";
-import type { NativeEngine, NativeError, NativeState, NativeStateScope } from "./native.js";
+import {
+  blockTokens,
+  type NativeEngine,
+  type NativeError,
+  type NativeState,
+  type NativeStateScope,
+} from "./native.js";
 import { invalidArgument, readOptions, type Rules } from "./options.js";
 import type { RunInput } from "./run.js";
 import type { LoadedState, LoadStateOptions, SavedState, SaveStateOptions } from "./types.js";
@@ -21,9 +27,6 @@ const saveStateRules = {
   messages: { kind: "other", problem: () => undefined }, // by the template
   maxBytes: { kind: "integer", min: 0, max: Number.MAX_SAFE_INTEGER },
 } as const satisfies Rules & Record<keyof SaveStateOptions, unknown>;
-
-/** Tokens of a block of the key/value cache. */
-const blockTokens = 32;
 
 /** The saves and loads of one engine that run. */
 export class StateTransfers {

@@ -162,9 +162,9 @@ export interface ChatMessage {
 export interface OrderOptions {
   /** Higher ones go first, whole numbers from -1,000,000 to 1,000,000. Default 0. */
   priority?: number | undefined;
-  /** Milliseconds it may wait for its first step; then ERR_INHOUSE_TIMEOUT. Default: none. */
+  /** Milliseconds it may wait for its first step, once it is encoded; then ERR_INHOUSE_TIMEOUT. Default: none. */
   queueTimeoutMs?: number | undefined;
-  /** Milliseconds until its end; then ERR_INHOUSE_TIMEOUT. Default: none. */
+  /** Milliseconds from the call to its end, encoding included; then ERR_INHOUSE_TIMEOUT. Default: none. */
   timeoutMs?: number | undefined;
   /**
    * Computed prefixes are shared among requests of the same scope alone, so that one tenant cannot find out another's
@@ -209,7 +209,10 @@ export interface RequestOptions extends OrderOptions {
    * and goes on; the result tells. Default `"error"`.
    */
   overflow?: "error" | "shift" | undefined;
-  /** As many generations of one prompt, 1 … 1,024, with the seeds `seed`, `seed + 1`, …; the call then gives a list. */
+  /**
+   * As many generations of one prompt, 1 … 1,024, with the seeds `seed`, `seed + 1`, …; the call then gives a list. The
+   * queue takes all of them or none; more than `maxConcurrent + maxQueue` are refused at the call.
+   */
   n?: number | undefined;
   /** Strings that end the text before them: at most 64, each of 1 to 1,024 bytes. */
   stop?: string | readonly string[] | undefined;
@@ -252,7 +255,10 @@ export interface TemplateOptions {
   addGenerationPrompt?: boolean | undefined;
 }
 
-/** The natural logarithm of a token's probability, in the model's own distribution. */
+/**
+ * The natural logarithm of a token's probability, in the model's own distribution; with a `logitsProcessor`, in the one
+ * that it left.
+ */
 export interface TokenLogprob {
   token: number;
   logprob: number;

@@ -219,6 +219,43 @@ describe("what had come when a model was disposed of", () => {
   });
 });
 
+describe("what was on its way to JavaScript when a model was disposed of", () => {
+  /** Holds the event loop until the engine waits for an answer to its first event. */
+  const block = async ({ stats }: Model): Promise<void> => {
+    while (stats().requests === 0) await Promise.resolve();
+    const late = performance.now() + 5000;
+    while (stats().steps === 0 && performance.now() < late);
+    const end = performance.now() + 50;
+    while (performance.now() < end);
+    expect(stats().steps).toBe(1);
+  };
+
+  it("is no failure of a generation whose logits it is", async () => {
+    const other = await loadModel(file, { device, contextLength: 256 });
+    const asked: number[] = [];
+    const logitsProcessor = (_: Float32Array, tokens: readonly number[]): void =>
+      void asked.push(tokens.length);
+    const generation = other.complete([100], { ...endless, logitsProcessor });
+    await block(other);
+    const disposed = other.dispose();
+    expect(await generation.result()).toMatchObject({ finishReason: "cancelled", tokens: [] });
+    await disposed;
+    expect(asked).toEqual([]);
+  });
+
+  it("ends scoring and evaluating as documented", async () => {
+    for (const call of ["score", "evaluate"] as const) {
+      const other = await loadModel(file, { device, contextLength: 256, maxBatchTokens: 32 });
+      const ended =
+        call === "score" ? other.score([100], [long.slice(0, 200)]) : other.evaluate(long.slice(0, 200));
+      const rejects = expect(ended).rejects.toMatchObject({ code: "ERR_INHOUSE_DISPOSED" });
+      await block(other);
+      await other.dispose();
+      await rejects;
+    }
+  });
+});
+
 describe("running together", () => {
   it("keeps the caller's AsyncLocalStorage everywhere", async () => {
     const storage = new AsyncLocalStorage<number>();

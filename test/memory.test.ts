@@ -57,6 +57,29 @@ describe.runIf(process.platform === "linux")("memory", () => {
     expect(status("VmLck") - before).toBeLessThan(0.05 * weights);
   });
 
+  it("keeps nothing of evaluations that were aborted with their rows", async () => {
+    const model = await loadModel(file, { ...options, contextLength: 128, maxBatchTokens: 64 });
+    const tokens = Array.from({ length: 100 }, (_, i) => 1000 + i);
+    const abortOne = async (): Promise<void> => {
+      const control = new AbortController();
+      const reason = new Error("enough");
+      const onRows = (): Promise<void> => {
+        control.abort(reason);
+        return new Promise(() => undefined);
+      };
+      await expect(model.evaluate(tokens, { onRows, signal: control.signal })).rejects.toBe(reason);
+      while (model.stats().running > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    };
+    for (let i = 0; i < 10; i++) await abortOne();
+    const before = status("RssAnon");
+    const rounds = 60;
+    for (let i = 0; i < rounds; i++) await abortOne();
+    // The rows of a single step.
+    const rows = 64 * 4 * model.info.vocabularySize;
+    expect(status("RssAnon") - before).toBeLessThan((rounds / 4) * rows);
+    await model.dispose();
+  });
+
   it("shares weights between threads that load at the same time", async () => {
     const code = `
       const { parentPort } = require("node:worker_threads");

@@ -101,6 +101,67 @@ describe("order", () => {
     expect(model.stats()).toMatchObject({ running: 0, waiting: 0, paused: 0 });
     expect(model.stats().refused).toBeGreaterThan(0);
   });
+
+  it("takes all samples of a prompt or none", async () => {
+    const endless = { ...greedy, maxTokens: 900 } as const;
+    expect(() => model.complete("a", { n: 13 })).toThrow(/option 'n' is 13; expected at most 12/);
+    const before = Array.from({ length: 6 }, (_, i) => model.complete(tokens(20, i), endless));
+    const long = "word ".repeat(4000); // encoded in slices: refused later than at the call
+    const many = [
+      ...model.complete(tokens(20, 7), { ...endless, n: 8 }),
+      ...model.complete(long, { ...endless, n: 8, overflow: "shift" }),
+    ];
+    for (const { status, reason } of (await Promise.allSettled(
+      many.map((one) => one.result()),
+    )) as PromiseRejectedResult[]) {
+      expect(status).toBe("rejected");
+      expect(reason).toMatchObject({ code: "ERR_INHOUSE_QUEUE_FULL" });
+    }
+    for (const one of before) one.cancel();
+    await Promise.all(before.map((one) => one.result()));
+    const all = model.complete(tokens(20, 7), { n: 12, maxTokens: 2, ignoreStopTokens: true });
+    for (const { tokens } of await Promise.all(all.map((one) => one.result())))
+      expect(tokens).toHaveLength(2);
+  });
+
+  describe("counts the time from the call on", () => {
+    /** Two token ids; reading them takes longer than the requests may. */
+    const limit = 50;
+    const slowIds = (): ArrayLike<number> => {
+      const end = performance.now() + limit + 10;
+      const id = (): number => {
+        while (performance.now() < end);
+        return 100;
+      };
+      return Object.defineProperties({ length: 2 }, { 0: { get: id }, 1: { get: id } });
+    };
+    const words = "some words ".repeat(200_000);
+    const list = Array.from({ length: 20_000 }, (_, i) => `some words to encode, number ${i}`);
+    const timeoutMs = limit;
+
+    it.each<[string, () => Promise<unknown>]>([
+      ["complete", () => model.complete(slowIds(), { timeoutMs }).result()],
+      ["evaluate", () => model.evaluate(slowIds(), { timeoutMs })],
+      ["embed", () => model.embed([slowIds()], { timeoutMs })],
+      ["score", () => model.score([100], [slowIds()], { timeoutMs })],
+    ])("in %s, with what comes before the engine", async (_, request) => {
+      await expect(request()).rejects.toMatchObject({ code: "ERR_INHOUSE_TIMEOUT" });
+    });
+
+    // None of these would fit, or reaches the engine.
+    it.each<[string, (timeoutMs: number) => Promise<unknown>]>([
+      ["chat", (timeoutMs) => model.chat([{ role: "user", content: words }], { timeoutMs }).result()],
+      ["complete", (timeoutMs) => model.complete(words, { timeoutMs }).result()],
+      ["samples", (timeoutMs) => model.complete(words, { timeoutMs, n: 2 })[1].result()],
+      ["embed", (timeoutMs) => model.embed(list, { timeoutMs })],
+      ["embed of a long text", (timeoutMs) => model.embed(words, { timeoutMs, truncate: true })],
+      ["score", (timeoutMs) => model.score("One", list, { timeoutMs })],
+    ])("in %s, while it encodes", async (_, request) => {
+      const before = model.stats().requests;
+      await expect(request(1)).rejects.toMatchObject({ code: "ERR_INHOUSE_TIMEOUT" });
+      expect(model.stats().requests).toBe(before);
+    });
+  });
 });
 
 describe("what may come", () => {
@@ -140,6 +201,15 @@ describe("what may come", () => {
     await other.result();
     expect((await slow.result()).tokens).toEqual([700, 701, 702, 703, 704]);
     expect(seen).toEqual([700, 701, 702, 703]);
+    // Log-probabilities are those of what the token was drawn from.
+    const certain = {
+      ...greedy,
+      maxTokens: 1,
+      logprobs: 1,
+      logitsProcessor: (logits: Float32Array) => void (logits[9] = 1e3),
+    };
+    const { logprobs } = await model.complete("Once", certain).result();
+    expect(logprobs).toEqual([{ token: 9, logprob: 0, top: [{ token: 9, logprob: 0 }] }]);
     const replaced = model.complete("Once", {
       ...greedy,
       maxTokens: 2,
@@ -168,57 +238,6 @@ describe("what may come", () => {
     const result = await model.complete(ids, { ...greedy, maxTokens: 3, promptLogprobs: true }).result();
     expect(Float32Array.from(result.promptLogprobs!)).toEqual(logprobs);
     expect(result.tokens).toHaveLength(3);
-  });
-});
-
-describe("overflow", () => {
-  const system: ChatMessage = { role: "system", content: "Be brief." };
-  const turns = Array.from({ length: 40 }, (_, i): ChatMessage[] => [
-    { role: "user", content: `Question ${i}: ${"word ".repeat(30)}` },
-    { role: "assistant", content: `Answer ${i}.` },
-  ]).flat();
-  const last: ChatMessage = { role: "user", content: "The end?" };
-
-  it("is refused by default, with the sizes", async () => {
-    await expect(model.chat([system, ...turns, last]).result()).rejects.toMatchObject({
-      code: "ERR_INHOUSE_CONTEXT_OVERFLOW",
-      message: expect.stringMatching(/\d+ tokens.*1024/) as string,
-    });
-  });
-
-  it("drops the oldest turns, keeps the system prompt, and says so", async () => {
-    const result = await model
-      .chat([system, ...turns, last], { ...greedy, maxTokens: 20, overflow: "shift" })
-      .result();
-    const prompt = model.tokenizer.decode(Int32Array.from(result.promptTokens));
-    expect(prompt).toContain("Be brief.");
-    expect(prompt).toContain("The end?");
-    expect(prompt).toContain("Question 39");
-    expect(prompt).not.toContain("Question 3:");
-    expect(result.dropped!.messages).toBeGreaterThan(0);
-    expect(result.dropped!.messages % 2).toBe(0);
-    expect(result.usage.promptTokens).toBeLessThan(1005);
-    // Not a turn more than needed.
-    const messages = [system, ...turns.slice(result.dropped!.messages - 2), last];
-    const more = await model.chat(messages, { ...greedy, maxTokens: 0 }).result();
-    expect(more.usage.promptTokens).toBeGreaterThan(1004);
-    const fits = await model.chat([system, last], { ...greedy, maxTokens: 4, overflow: "shift" }).result();
-    expect(fits.dropped).toEqual({ messages: 0, tokens: 0 });
-  });
-
-  it("refuses a last turn that does not fit", async () => {
-    const long: ChatMessage = { role: "user", content: "word ".repeat(3000) };
-    await expect(model.chat([system, ...turns, long], { overflow: "shift" }).result()).rejects.toMatchObject({
-      code: "ERR_INHOUSE_CONTEXT_OVERFLOW",
-    });
-  });
-
-  it("lets an answer go on", async () => {
-    const options = { ...greedy, maxTokens: 1500, overflow: "shift" } as const;
-    const result = await model.complete(tokens(3000), options).result();
-    expect(result.tokens).toHaveLength(1500);
-    expect(result.usage.promptTokens).toBe(512);
-    expect(result.dropped!.tokens).toBeGreaterThan(3000 - 512);
   });
 });
 
@@ -256,5 +275,42 @@ describe("readers", () => {
     // Whoever awaits the end reads.
     expect((await slow[1].result()).tokens).toHaveLength(900);
     for (const one of slow) one.cancel();
+  });
+
+  it("leave the queue to others", { timeout: 60_000 }, async () => {
+    const slow = Array.from({ length: 12 }, (_, i) =>
+      model.complete(tokens(20, i), { ...greedy, maxTokens: 900 }),
+    );
+    for (const one of slow) await one[Symbol.asyncIterator]().next();
+    while (model.stats().paused < 12) await new Promise((resolve) => setTimeout(resolve, 10));
+    // As many as run and wait at most; none of them waits for the model.
+    const { tokens: drawn } = await model.complete("Hello", { ...greedy, maxTokens: 20 }).result();
+    expect(drawn).toHaveLength(20);
+    for (const one of slow) one.cancel();
+    // What they had drawn is what nobody has read.
+    for (const { tokens } of await Promise.all(slow.map((one) => one.result()))) {
+      expect(tokens.length).toBeLessThan(600);
+    }
+  });
+
+  it("hold it back by tokens, also those without text", async () => {
+    const silent = new Array<number>(900).fill(model.tokenizer.eosTokenId!);
+    const options = { ...greedy, forcedTokens: silent, maxTokens: 900 };
+    const slow = model.complete("Hello", options);
+    const steps = model.stats().steps;
+    while (model.stats().paused < 1 && model.stats().steps - steps < 850) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    expect(model.stats().paused).toBe(1);
+    slow.cancel();
+    expect((await slow.result()).tokens.length).toBeLessThan(600);
+    // Whoever reads them gets them all, some at a time.
+    const lengths: number[] = [];
+    for await (const { tokens, text } of model.complete("Hello", { ...options, maxTokens: 400 })) {
+      expect(text).toBe("");
+      lengths.push(tokens.length);
+    }
+    expect(lengths.length).toBeGreaterThan(3);
+    expect(lengths.reduce((sum, length) => sum + length)).toBe(400);
   });
 });

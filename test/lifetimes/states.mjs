@@ -132,7 +132,8 @@ const states = {
   },
   scoring: {
     async enter({ model, track, signal }) {
-      const continuations = Array.from({ length: 40 }, (_, i) => prompt(1 + (i % 20), i));
+      // Some take several steps, each of which waits until its values have been taken.
+      const continuations = Array.from({ length: 40 }, (_, i) => prompt(i % 4 < 2 ? 700 : 1 + (i % 20), i));
       track(forever(() => model.score(prompt(100), continuations, { signal })));
       await until(() => model.stats().steps > 0);
     },
@@ -158,7 +159,20 @@ const states = {
       const path = join(folder, `loaded-${process.pid}-${threadId}`);
       await model.saveState(path);
       let scope = 0;
-      track(forever(() => model.loadState(path, { signal, cacheScope: `${++scope % 3}` })));
+      const again = () => forever(() => model.loadState(path, { signal, cacheScope: `${++scope % 3}` }));
+      for (let i = 0; i < 3; i++) track(again());
+    },
+  },
+  "saving and loading states at once": {
+    async enter({ model, track, signal, folder }) {
+      await Promise.all([1, 2].map((i) => model.complete(prompt(320, i), { maxTokens: 1 }).result()));
+      const path = (i) => join(folder, `state-${process.pid}-${threadId}-${i}`);
+      await Promise.all([0, 1].map((i) => model.saveState(path(i))));
+      for (const i of [0, 1]) {
+        track(forever(() => model.saveState(path(i), { signal })));
+        track(forever(() => model.loadState(path(i), { signal, cacheScope: `${i}` })));
+      }
+      track(model.complete([100, 101], { ...endless, signal }).result());
     },
   },
   "loading an adapter": {
