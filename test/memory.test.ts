@@ -1,10 +1,12 @@
 // What a loaded model holds of the process's memory, as Linux shows it.
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 
 import { InhouseError, loadModel } from "../lib/index.js";
-import { modelPath, smollm2 } from "./support/models.js";
+import { device, modelPath, smollm2 } from "./support/models.js";
 
 const file = modelPath(smollm2);
 const options = { device: "cpu", contextLength: 64, maxConcurrent: 1 } as const;
@@ -105,4 +107,61 @@ describe.runIf(process.platform === "linux")("memory", () => {
     expect(grown).toBeLessThan(weights[0] + 4 * (80 << 20));
     expect(grown).toBeGreaterThan(0.9 * weights[0]);
   });
+});
+
+it("keeps no rows of requests that ended without taking them", async () => {
+  await using model = await loadModel(file, { device, contextLength: 64 });
+  const tokens = Array.from({ length: 60 }, (_, i) => 100 + i);
+  const enough = new Error("enough");
+  const failed = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      const onRows = (): void => {
+        throw enough;
+      };
+      await expect(model.evaluate(tokens, { onRows })).rejects.toBe(enough);
+    }
+  };
+  await failed(4);
+  const before = process.memoryUsage.rss();
+  await failed(24);
+  // Each has rows of 12 MB, of which JavaScript sees 2 before it throws.
+  expect(process.memoryUsage.rss() - before).toBeLessThan(150e6);
+});
+
+// A setter stands for an allocation in JavaScript that fails while results are handed over.
+it("settles where JavaScript has no room for a result", async () => {
+  await using model = await loadModel(file, { device, contextLength: 256 });
+  const failing = async <T>(property: string, times: number, call: () => Promise<T>): Promise<unknown> => {
+    let failures = 0;
+    Object.defineProperty(Object.prototype, property, {
+      configurable: true,
+      set(this: object, value: unknown) {
+        if (failures++ < times) throw new RangeError("Array buffer allocation failed");
+        Object.defineProperty(this, property, {
+          value,
+          configurable: true,
+          enumerable: true,
+          writable: true,
+        });
+      },
+    });
+    try {
+      return await call().catch((error: unknown) => (error as InhouseError).code);
+    } finally {
+      Reflect.deleteProperty(Object.prototype, property);
+      expect(failures).toBeGreaterThan(0);
+    }
+  };
+  const prompt = Array.from({ length: 64 }, (_, i) => 100 + i);
+  const write = () => model.complete(prompt, { maxTokens: 2, ignoreStopTokens: true }).result();
+  const state = join(tmpdir(), `inhouse-memory-${process.pid}`);
+  const outOfMemory = "ERR_INHOUSE_OUT_OF_MEMORY";
+  for (const times of [1, 5]) {
+    expect(await failing("usage", times, write)).toBe(outOfMemory);
+    expect(await failing("finish", times, () => model.embed(["one", "two"]))).toBe(outOfMemory);
+  }
+  expect(await failing("blocks", 1, () => model.saveState(state))).toBe(outOfMemory);
+  rmSync(state);
+  expect((await write()).tokens).toHaveLength(2);
+  expect(model.stats()).toMatchObject({ running: 0, waiting: 0 });
 });

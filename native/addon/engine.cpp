@@ -239,6 +239,7 @@ Napi::Value EngineObject::embed(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineObject::cancel(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
+    session().unwanted(request_argument(info));
     session().engine()->cancel(request_argument(info));
     return info.Env().Undefined();
   });

@@ -31,19 +31,23 @@ class Task final : public Source, public std::enable_shared_from_this<Task> {
 
   void deliver(Napi::Env env) override {
     auto& environment = Environment::of(env);
-    environment.mailbox->release(env);
     napi_value error = env.Null();
     napi_value value = env.Undefined();
     if (!error_) {
       try {
         value = result_(env);
       } catch (const Napi::Error&) {
-        throw;
+        error_ = Error(Code::out_of_memory, "out of memory");
       } catch (...) {
         error_ = describe_current_exception();
       }
     }
-    if (error_) error = error_value(env, *error_);
+    try {
+      if (error_) error = error_value(env, *error_);
+    } catch (...) {  // no memory for that either, or no environment much longer: tries again
+      return environment.mailbox->post(shared_from_this());
+    }
+    environment.mailbox->release(env);
     environment.callbacks->call(env, callback_, {error, value});
     environment.callbacks->drop(callback_);
   }

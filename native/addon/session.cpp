@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_set>
 
 #include "native/addon/arguments.h"
 #include "native/addon/environment.h"
@@ -165,7 +166,6 @@ void Session::keep(Event&& event) {
 }
 
 void Session::deliver(Napi::Env env) {
-  auto& environment = Environment::of(env);
   std::vector<Event> events;
   bool lost = false;
   {
@@ -175,31 +175,59 @@ void Session::deliver(Napi::Env env) {
     merged_.clear();
     std::swap(lost, lost_);
   }
+  try {
+    tell(env, events, lost);
+  } catch (...) {
+    // JavaScript has no memory for them, or is being torn down and takes no calls: all that is lost. Every
+    // request ends with an error, as soon as there is room to say so.
+    {
+      std::lock_guard lock(mutex_);
+      lost_ = true;
+      if (std::exchange(posted_, true)) return;
+    }
+    mailbox_->post(shared_from_this());
+  }
+}
+
+// Hands events to JavaScript; where some were `lost`, nobody knows whose, every request that goes on ends
+// with an error. What is thrown is thrown before JavaScript has seen any of it and before any request is
+// forgotten.
+void Session::tell(Napi::Env env, std::vector<Event>& events, bool lost) {
+  std::unordered_set<uint64_t> ended;
   for (const Event& event : events)
-    if (event.finish != FinishReason::none) forget(env, event.request);
-  // Events did not fit into memory, and nobody knows whose: every request ends with an error.
-  size_t size = lost ? open_.size() * kEventHead : 0;
+    if (event.finish != FinishReason::none) ended.insert(event.request);
+  for (const auto& [request, state] : open_) {
+    if (!lost || ended.contains(request)) continue;
+    Event& event = events.emplace_back();
+    event.request = request;
+    event.finish = FinishReason::error;
+    event.error = Error(Code::out_of_memory, "out of memory");
+  }
+  // Rows that come before the end are of no use after it; the last event's own stay until they are taken.
+  for (Event& event : events) {
+    const bool last = event.finish != FinishReason::none;
+    if (last) rows_.erase(event.request);
+    const auto found = open_.find(event.request);
+    const bool wanted = found != open_.end() && found->second.wanted;
+    if (!wanted || (!last && ended.contains(event.request))) event.rows.clear();
+  }
+  size_t size = 0;
   for (const Event& event : events) size += packed_size(event);
   auto packed = Napi::Int32Array::New(env, size);
   auto details = Napi::Array::New(env);
   int32_t* at = packed.Data();
   uint32_t detailed = 0;
-  const auto add = [&](Event& event) {
+  for (Event& event : events) {
     const bool more = has_details(event);
     if (more) details[detailed++] = details_value(env, event);
     at = pack(at, event, more ? detailed : 0);
-  };
-  for (Event& event : events) add(event);
-  while (lost && !open_.empty()) {
-    Event event;
-    event.request = open_.begin()->first;
-    event.finish = FinishReason::error;
-    event.error = Error(Code::out_of_memory, "out of memory");
-    add(event);
-    forget(env, event.request);
-    cancel(event.request);
   }
-  environment.callbacks->call(env, on_events_, {packed, details});
+  for (const Event& event : events) {
+    if (event.finish == FinishReason::none) continue;
+    forget(env, event.request);
+    if (lost) cancel(event.request);  // it may go on
+  }
+  Environment::of(env).callbacks->call(env, on_events_, {packed, details});
 }
 
 void Session::cancel(uint64_t request) {
@@ -233,7 +261,7 @@ Napi::Value Session::details_value(Napi::Env env, Event& event) {
 }
 
 void Session::opened(Napi::Env env, uint64_t request) {
-  if (open_.emplace(request, true).second) mailbox_->hold(env);
+  if (open_.try_emplace(request).second) mailbox_->hold(env);
 }
 
 void Session::forget(Napi::Env env, uint64_t request) {
@@ -243,12 +271,12 @@ void Session::forget(Napi::Env env, uint64_t request) {
 
 void Session::paused(Napi::Env env, uint64_t request) {
   const auto found = open_.find(request);
-  if (found != open_.end() && std::exchange(found->second, false)) mailbox_->release(env);
+  if (found != open_.end() && std::exchange(found->second.holds, false)) mailbox_->release(env);
 }
 
 void Session::resumed(Napi::Env env, uint64_t request) {
   const auto found = open_.find(request);
-  if (found != open_.end() && !std::exchange(found->second, true)) mailbox_->hold(env);
+  if (found != open_.end() && !std::exchange(found->second.holds, true)) mailbox_->hold(env);
 }
 
 void Session::closed_all(Napi::Env env) {
@@ -279,6 +307,12 @@ const std::vector<int32_t>& Session::tokens_containing(const std::vector<std::st
 
 void Session::drop_rows(uint64_t request) {
   rows_.erase(request);
+}
+
+void Session::unwanted(uint64_t request) {
+  drop_rows(request);
+  const auto found = open_.find(request);
+  if (found != open_.end()) found->second.wanted = false;
 }
 
 }  // namespace inhouse::addon

@@ -55,6 +55,8 @@ class Session final : public EventSink,
   // Rows [from, from + count) of a request's evaluate event, [count, vocabulary], until it is acknowledged.
   Napi::Value rows(Napi::Env env, uint64_t request, size_t from, size_t count);
   void drop_rows(uint64_t request);
+  // Nobody wants rows of this request any more.
+  void unwanted(uint64_t request);
 
   // JavaScript thread: the tokens whose text contains one of these, of which the last few answers are kept.
   const std::vector<int32_t>& tokens_containing(const std::vector<std::string>& breakers);
@@ -62,6 +64,7 @@ class Session final : public EventSink,
  private:
   void keep(Event&& event);  // with the lock
   void cancel(uint64_t request);
+  void tell(Napi::Env env, std::vector<Event>& events, bool lost);
   Napi::Value details_value(Napi::Env env, Event& event);
 
   const std::shared_ptr<Mailbox> mailbox_;
@@ -74,13 +77,17 @@ class Session final : public EventSink,
   std::weak_ptr<const Model> model_;  // the engine's
   bool stopped_ = false;
   bool posted_ = false;
-  bool lost_ = false;  // an event did not fit into memory
+  bool lost_ = false;  // events did not fit into memory, here or in JavaScript
   std::vector<Event> pending_;
   std::unordered_map<uint64_t, size_t> merged_;  // by request: its event among the pending ones
 
   // JavaScript thread only.
   void forget(Napi::Env env, uint64_t request);
-  std::unordered_map<uint64_t, bool> open_;  // whether it holds the loop
+  struct Open {
+    bool holds = true;   // the loop
+    bool wanted = true;  // its rows
+  };
+  std::unordered_map<uint64_t, Open> open_;
   std::unordered_map<uint64_t, std::vector<float>> rows_;
   std::vector<std::pair<std::vector<std::string>, std::vector<int32_t>>> breaker_tokens_;
 };
