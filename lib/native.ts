@@ -106,7 +106,7 @@ export interface NativeModel {
 }
 
 export interface NativeEngineOptions {
-  /** 0: the trained one, at most 8,192. */
+  /** 0: the trained one, at most 8,192 and `kvTokens`. */
   contextLength: number;
   maxConcurrent: number;
   maxQueue: number;

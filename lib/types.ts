@@ -25,7 +25,10 @@ export type OverrideValue = string | number | boolean;
 
 /** Options of `loadModel`. */
 export interface LoadOptions {
-  /** Tokens of prompt and answer of one request, 1 … 1,048,576. Default: the trained context, at most 8,192. */
+  /**
+   * Tokens of prompt and answer of one request, 1 … 1,048,576. Default: the trained context, at most 8,192 and
+   * `kvTokens`.
+   */
   contextLength?: number | undefined;
   /** Default `"auto"`. */
   device?: Device | undefined;

@@ -34,3 +34,8 @@ it("ends the engine where onProgress throws at the very end", async () => {
   await new Promise((resolve) => setTimeout(resolve, 200));
   expect(residentMegabytes() - before).toBeLessThan(200);
 });
+
+it("makes the context no longer than kvTokens, where none is asked for", async () => {
+  await using model = await loadModel(file, { device, kvTokens: 512 });
+  expect([model.info.contextLength, model.info.kvTokens]).toEqual([512, 512]);
+});

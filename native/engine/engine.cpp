@@ -52,13 +52,17 @@ KvSizes sizes_of(const EngineOptions& options) {
   return {int32_t(options.kv_tokens), options.max_concurrent, step_tokens(options)};
 }
 
-// Chooses the context where none was asked for: the trained one, at most kDefaultContext, halved until it
-// fits; and how many tokens the cache holds. Refuses what cannot fit; memory that is promised and not there
-// would end the process later.
+// Chooses the context where none was asked for: the trained one, at most kDefaultContext and what the cache
+// is to hold, halved until it fits; and how many tokens the cache holds. Refuses what cannot fit; memory that
+// is promised and not there would end the process later.
 void fit_memory(EngineOptions& options, const Model& model) {
   const bool automatic = options.context_length == 0;
   const bool automatic_tokens = options.kv_tokens == 0 && options.kv_bytes == 0;
-  if (automatic) options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
+  if (automatic) {
+    options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
+    if (options.kv_tokens > 0)
+      options.context_length = int32_t(std::min<int64_t>(options.context_length, options.kv_tokens));
+  }
   const uint64_t known = platform::memory_info().available;
   const uint64_t available = known == 0 ? UINT64_MAX : known;
   uint64_t activations = ForwardPass::bytes_for(model, step_tokens(options), output_rows(options));
@@ -512,10 +516,10 @@ class EngineThread final : public Engine {
     constrained_.clear();
     for (const Work& w : scheduler_.work())
       if (w.outputs > 0 && w.sequence->spec.constraint) constrained_.push_back(w.sequence);
-    masks_.start(constrained_, model_->hyper().vocabulary);
-    const bool done = forward_.run(scheduler_.batch(), cache_.pools(), stop_);
-    masks_.wait();
-    if (!done) return true;
+    {
+      const MaskThread::Filling filling(masks_, constrained_, model_->hyper().vocabulary);
+      if (!forward_.run(scheduler_.batch(), cache_.pools(), stop_)) return true;
+    }
     model_->check_file();
     // Rows of logits are computed for several sequences at once, up to what the buffer holds.
     const std::vector<Work>& work = scheduler_.work();

@@ -35,7 +35,7 @@ struct Vocabulary {
 
 struct EngineOptions {
   int32_t context_length = 0;  // tokens of prompt and answer of one request; 0: the trained ones, at most
-                               // 8192 and no more than memory holds
+                               // 8192 and no more than memory or kv_tokens hold
   int32_t max_concurrent = 8;  // requests in the batch at once
   // Requests beyond max_concurrent that wait for a place; one more is refused with queue_full. Those that are
   // paused do not count. Calls of `embed` are counted apart, by the same measure.

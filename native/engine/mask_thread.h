@@ -15,15 +15,27 @@ class MaskThread {
   MaskThread() = default;
   ~MaskThread();
 
-  // Begins to fill the masks of the sequences that have a constraint. Where no thread can be had, they are
-  // filled at once.
-  void start(std::span<Sequence* const> sequences, int32_t vocabulary);
-  // Waits until all are filled; what went wrong stands in Sequence::mask_error.
-  void wait();
+  // Has the masks of the sequences, which have a constraint each, filled beside what its scope does, and
+  // waits for them at its end, also where something is thrown: nobody may lose a sequence before. Where no
+  // thread can be had, they are filled at once. What went wrong stands in Sequence::mask_error.
+  class Filling {
+   public:
+    Filling(MaskThread& thread, std::span<Sequence* const> sequences, int32_t vocabulary) : thread_(thread) {
+      thread.start(sequences, vocabulary);
+    }
+    ~Filling() { thread_.wait(); }
+    Filling(const Filling&) = delete;
+    Filling& operator=(const Filling&) = delete;
+
+   private:
+    MaskThread& thread_;
+  };
   // Fills a sequence's mask at once.
   static void fill(Sequence& sequence, int32_t vocabulary) noexcept;
 
  private:
+  void start(std::span<Sequence* const> sequences, int32_t vocabulary);
+  void wait();
   void loop() noexcept;
 
   std::mutex mutex_;

@@ -1,8 +1,10 @@
 // The engine end to end on small random models: what comes out must not depend on how the work was cut up.
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 
+#include "native/engine/mask_thread.h"
 #include "test/native/engine_testing.h"
 
 using namespace inhouse;
@@ -365,5 +367,45 @@ TEST(logits_that_are_no_numbers_end_one_request_alone) {
       // The blocks that held its infinities serve the next request unharmed.
       CHECK(collector.wait(engine->submit(good)).tokens == expected.tokens);
     }
+  }
+}
+
+TEST(a_small_cache_makes_the_context_small) {
+  EngineOptions options;
+  options.kv_tokens = 96;
+  Rig rig(shapes()[0], Device::cpu, 1, options);
+  CHECK_EQ(rig.engine->info().context_length, 96);
+  CHECK_EQ(rig.engine->info().kv_tokens, 96);
+  CHECK(code_of(rig, request(96, 1)) == Code::context_overflow);
+  CHECK_EQ(rig.collector.wait(rig.engine->submit(request(80, 100))).tokens.size(), size_t(16));
+}
+
+// A forward pass that throws must not leave its step, and the step's sequences, to a thread that fills masks.
+TEST(masks_are_complete_before_anything_thrown_goes_on) {
+  class Slow final : public Constraint {
+   public:
+    explicit Slow(std::atomic<bool>& begun, std::atomic<bool>& done) : begun_(begun), done_(done) {}
+    void allow(std::span<uint32_t>) override {
+      begun_ = true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      done_ = true;
+    }
+    void accept(int32_t) override {}
+
+   private:
+    std::atomic<bool>&begun_, &done_;
+  };
+  std::atomic<bool> begun{false}, done{false};
+  RequestSpec spec = request(4, 4);
+  spec.constraint = std::make_shared<Slow>(begun, done);
+  Sequence sequence(std::move(spec), 200);
+  Sequence* const sequences[] = {&sequence};
+  MaskThread thread;
+  try {
+    const MaskThread::Filling filling(thread, sequences, 200);
+    while (!begun) std::this_thread::yield();
+    throw std::bad_alloc();
+  } catch (const std::bad_alloc&) {
+    CHECK(done);
   }
 }
