@@ -8,6 +8,7 @@ export const errorCodes = [
   "FILE_READ",
   "FILE_WRITE",
   "STATE_INVALID",
+  "STATE_EMPTY",
   "FILE_CHANGED",
   "GGUF_MAGIC",
   "GGUF_VERSION",

@@ -23,20 +23,24 @@ const evaluateRules = {
   signal: { kind: "signal" },
 } as const satisfies Rules & Record<keyof EvaluateOptions, unknown>;
 
+/** Throws ERR_INHOUSE_CONTEXT_OVERFLOW for tokens that no context holds. */
+export function checkLength({ length }: ArrayLike<unknown>, contextLength: number): void {
+  if (length <= contextLength) return;
+  throw new InhouseError(
+    "ERR_INHOUSE_CONTEXT_OVERFLOW",
+    `the prompt has ${length} tokens, which leaves no room in the context of ${contextLength}; ` +
+      "shorten it or load the model with a larger contextLength",
+  );
+}
+
 /**
  * Token ids as the engine takes them; those outside the vocabulary are left to it. Throws ERR_INHOUSE_INVALID_ARGUMENT,
  * and ERR_INHOUSE_CONTEXT_OVERFLOW before it looks at any.
  */
 export function tokenIds(call: string, tokens: unknown, contextLength: number): Int32Array {
   checkTokenList(call, tokens);
+  checkLength(tokens, contextLength);
   const { length } = tokens;
-  if (length > contextLength) {
-    throw new InhouseError(
-      "ERR_INHOUSE_CONTEXT_OVERFLOW",
-      `the prompt has ${length} tokens, which leaves no room in the context of ${contextLength}; ` +
-        "shorten it or load the model with a larger contextLength",
-    );
-  }
   const ids = new Int32Array(length);
   for (let i = 0; i < length; i++) {
     const id = attempt(`${call}: token ${i}`, () => tokens[i]);

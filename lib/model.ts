@@ -116,8 +116,8 @@ export interface Model extends AsyncDisposable {
    * while generations go on. A file at `path` is replaced once the new one is complete. The file holds the prompts and
    * answers themselves.
    *
-   * Rejects with ERR_INHOUSE_INVALID_ARGUMENT, _TEMPLATE_MISSING, _TEMPLATE_INVALID, _TEMPLATE_LIMIT,
-   * _CONTEXT_OVERFLOW, _FILE_WRITE, _DISPOSED, or `signal.reason`.
+   * Rejects with ERR_INHOUSE_STATE_EMPTY where there is nothing to save; and with _INVALID_ARGUMENT, _TEMPLATE_MISSING,
+   * _TEMPLATE_INVALID, _TEMPLATE_LIMIT, _CONTEXT_OVERFLOW, _FILE_WRITE, _DISPOSED, or `signal.reason`.
    */
   saveState(this: void, path: string | URL, options?: SaveStateOptions): Promise<SavedState>;
   /**

@@ -322,8 +322,8 @@ export interface NativeStateScope extends NativeAdapterUse {
 }
 
 export interface NativeSaveState extends NativeStateScope {
-  /** Empty: all prefixes. */
-  prompt: Int32Array;
+  /** null: all prefixes. */
+  prompt: Int32Array | null;
   maxBytes: number;
 }
 

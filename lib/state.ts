@@ -2,7 +2,7 @@
 import { onAbort } from "./abort.js";
 import { adapterRule, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
-import { tokenIds } from "./evaluate.js";
+import { checkLength, tokenIds } from "./evaluate.js";
 import { filePath } from "./load-options.js";
 import {
   blockTokens,
@@ -54,10 +54,13 @@ export class StateTransfers {
         "saveState: options 'tokens' and 'messages' are both given; expected one of them",
       );
     signal?.throwIfAborted();
-    let prompt: Int32Array = new Int32Array();
-    if (tokens !== undefined) prompt = tokenIds("saveState", tokens, this.engine.describe().contextLength);
-    if (messages !== undefined)
+    const { contextLength } = this.engine.describe();
+    let prompt: Int32Array | null = null;
+    if (tokens !== undefined) prompt = tokenIds("saveState", tokens, contextLength);
+    if (messages !== undefined) {
       ({ tokens: prompt } = await promptOf(messages)(signal ?? new AbortController().signal));
+      checkLength(prompt, contextLength);
+    }
     const { blocks, bytes } = await this.#run("saveState", options, site, (scope, done) =>
       this.engine.saveState(file, { ...scope, prompt, maxBytes }, done),
     );

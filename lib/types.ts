@@ -411,7 +411,7 @@ export interface SaveStateOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** What `loadState` has put into the cache, or found there already: blocks of 32 tokens, and their tokens. */
+/** What of the file is in the cache once `loadState` is done: blocks of 32 tokens, and their tokens. */
 export interface LoadedState {
   tokens: number;
   blocks: number;

@@ -117,11 +117,19 @@ describe("a saved state", () => {
     const again = await talk("What do fish eat?", elsewhere, other);
     expect(again.result.usage.cachedTokens).toBe(byMessages.tokens);
     expect(again.result.text).toBe(first.result.text);
-    expect((await model.saveState(path, { messages: first.messages })).blocks).toBe(0); // of another scope
+    const bytes = readFileSync(path);
+    const { messages } = first;
+    for (const nothing of [{ messages }, { cacheScope, tokens: tokens(20) }, { cacheScope, maxBytes: 0 }])
+      expect(await codeOf(model.saveState(path, nothing))).toBe("ERR_INHOUSE_STATE_EMPTY");
+    const long = [say("A conversation longer than the context. ".repeat(10))];
+    const overflow = { cacheScope, messages: long };
+    expect(await codeOf(model.saveState(path, overflow))).toBe("ERR_INHOUSE_CONTEXT_OVERFLOW");
+    expect(readFileSync(path).equals(bytes)).toBe(true);
   });
 
   it("is written and read while others go on", async () => {
     const path = join(folder, "busy");
+    await answerOf(tokens(100, 5)); // so that there is something to save from the beginning
     const alone = await answerOf(tokens(100, 3), { maxTokens: 60, cachePrompt: false });
     const running = [1, 2, 3].map(() => answerOf(tokens(100, 3), { maxTokens: 60 }));
     for (let i = 0; i < 5; i++) {
@@ -146,8 +154,9 @@ describe("what an adapter computed", () => {
     await using first = await loadModel(file, { device, contextLength: 256 });
     const adapter = { adapter: await first.loadAdapter(write("one.gguf", 7)), scale: 0.5 };
     const before = await ask(first, adapter);
-    expect((await first.saveState(path)).blocks).toBe(0);
-    expect((await first.saveState(path, { adapter: adapter.adapter })).blocks).toBe(0);
+    expect(await codeOf(first.saveState(path))).toBe("ERR_INHOUSE_STATE_EMPTY");
+    const unscaled = { adapter: adapter.adapter };
+    expect(await codeOf(first.saveState(path, unscaled))).toBe("ERR_INHOUSE_STATE_EMPTY");
     expect((await first.saveState(path, { adapter, tokens: prompt })).blocks).toBe(3);
 
     await using second = await loadModel(file, { device, contextLength: 256 });

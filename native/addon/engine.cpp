@@ -354,10 +354,11 @@ Napi::Value EngineObject::transfer(const Napi::CallbackInfo& info, bool saves) {
     const Napi::Object options = object_argument(info, 1);
     StateScope scope;
     read_scope(options, scope);
-    std::vector<int32_t> prompt;
+    std::optional<std::vector<int32_t>> prompt;
     uint64_t most = 0;
     if (saves) {
-      prompt = int32_elements(options.Get("prompt"), "prompt");
+      const Napi::Value given = options.Get("prompt");
+      if (!given.IsNull()) prompt = int32_elements(given, "prompt");
       most = uint64_t(integer_field(options, "maxBytes", 0, kMaxRequest));
     }
     const Napi::Value cancel = Napi::Function::New(

@@ -20,6 +20,7 @@ namespace inhouse {
   X(file_read, "FILE_READ")                               /* the operating system refused a read */    \
   X(file_write, "FILE_WRITE")                             /* the operating system refused a write */   \
   X(state_invalid, "STATE_INVALID")                       /* a saved state is damaged or foreign */    \
+  X(state_empty, "STATE_EMPTY")                           /* there is no state to save */              \
   X(file_changed, "FILE_CHANGED")                         /* a file shrank or changed while in use */  \
   X(gguf_magic, "GGUF_MAGIC")                             /* not a GGUF file */                        \
   X(gguf_version, "GGUF_VERSION")                         /* version 1, big-endian, or unknown */      \

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <thread>
 
@@ -220,7 +221,7 @@ class EngineThread final : public Engine {
   void resume(uint64_t request) override { post(Order::resume, request); }
   void forget(std::string scope) override { post(Order::forget, 0, {}, std::move(scope)); }
 
-  void between_steps(const std::function<void(KvCache&, int32_t)>& work) override {
+  void between_steps(const std::function<void(KvCache&)>& work) override {
     Call call{&work, false, {}};
     std::unique_lock lock(mutex_);
     if (over_) throw Error(Code::disposed, "the engine has ended");
@@ -263,7 +264,7 @@ class EngineThread final : public Engine {
 
   // Work that a caller waits for.
   struct Call {
-    const std::function<void(KvCache&, int32_t)>* work;
+    const std::function<void(KvCache&)>* work;
     bool done;
     std::optional<Error> error;
   };
@@ -421,18 +422,20 @@ class EngineThread final : public Engine {
     return !stop_;
   }
 
-  // Does what callers wait for, or at the end refuses it. A call lives until it is done.
+  // Does what callers wait for, the longest waiting first, or at the end refuses it. A call lives until it is
+  // done. However many callers come back at once, requests wait for kSliceTime and one call's work at most.
   void answer_calls(bool over) noexcept {
+    const Clock::time_point end = Clock::now() + kSliceTime;
     std::unique_lock lock(mutex_);
     over_ = over;
-    while (!calls_.empty()) {
-      Call& call = *calls_.back();
-      calls_.pop_back();
+    for (bool goes_on = true; goes_on && !calls_.empty(); goes_on = over || Clock::now() < end) {
+      Call& call = *calls_.front();
+      calls_.pop_front();
       lock.unlock();
       std::optional<Error> error;
       try {
         if (over) throw Error(Code::disposed, "the engine has ended");
-        (*call.work)(cache_, scheduler_.running());
+        (*call.work)(cache_);
       } catch (...) {
         error = describe_current_exception();
       }
@@ -830,7 +833,7 @@ class EngineThread final : public Engine {
   SequenceList inbox_;
   std::list<EmbedCall> embed_inbox_;
   std::vector<Mail> mail_;
-  std::vector<Call*> calls_;
+  std::deque<Call*> calls_;
   std::condition_variable called_;
   bool over_ = false;  // no call is taken any more
   EngineStats stats_;

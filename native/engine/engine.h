@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -194,6 +195,9 @@ struct EngineInfo {
   uint64_t activation_bytes;
 };
 
+// How long the work of other threads may keep a step waiting; see Engine::between_steps.
+constexpr std::chrono::milliseconds kSliceTime(3);
+
 class Engine {
  public:
   // Takes the model and starts its thread. The sink must outlive the engine. Errors: invalid_argument,
@@ -222,10 +226,10 @@ class Engine {
   virtual void cancel(uint64_t request) = 0;
   // The receiver has taken an evaluate event; the next chunk may be computed.
   virtual void acknowledge(uint64_t request) = 0;
-  // Has `work` run on the engine's thread between two steps, with the number of requests that run, and
-  // returns once it has; what takes long goes in slices. Throws what `work` throws, or disposed where the
-  // engine ends first. Of any other thread.
-  virtual void between_steps(const std::function<void(KvCache&, int32_t running)>& work) = 0;
+  // Has `work` run on the engine's thread between two steps and returns once it has; what takes longer than
+  // kSliceTime goes in slices. Throws what `work` throws, or disposed where the engine ends first. Of any
+  // other thread.
+  virtual void between_steps(const std::function<void(KvCache&)>& work) = 0;
   virtual const Model& model() const = 0;
   virtual EngineInfo info() const = 0;
   virtual EngineStats stats() const = 0;

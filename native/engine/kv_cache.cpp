@@ -306,18 +306,20 @@ void KvCache::prune(int32_t id) {
 }
 
 void KvCache::use(int32_t node, size_t group) {
-  if (slot(node, group).users++ == 0) unlink(int64_t(size_t(node) * groups_.size() + group), groups_[group]);
+  if (slot(node, group).users++ == 0) unlink(index(node, group), groups_[group]);
 }
 
 void KvCache::unuse(int32_t node, size_t group) {
-  Slot& s = slot(node, group);
-  if (--s.users > 0) return;
-  const auto index = int64_t(size_t(node) * groups_.size() + group);
-  Group& list = groups_[group];
-  s.previous = list.last_idle;
-  s.next = -1;
-  (list.last_idle >= 0 ? slots_[size_t(list.last_idle)].next : list.first_idle) = index;
-  list.last_idle = index;
+  if (--slot(node, group).users == 0) link(index(node, group), groups_[group]);
+}
+
+// Adds a block to a group's idle ones, before `next` or at the end.
+void KvCache::link(int64_t index, Group& list, int64_t next) {
+  Slot& s = slots_[size_t(index)];
+  s.next = next;
+  s.previous = next >= 0 ? slots_[size_t(next)].previous : list.last_idle;
+  (s.previous >= 0 ? slots_[size_t(s.previous)].next : list.first_idle) = index;
+  (next >= 0 ? slots_[size_t(next)].previous : list.last_idle) = index;
   ++list.idle;
 }
 
@@ -333,7 +335,7 @@ void KvCache::unlink(int64_t index, Group& list) {
 void KvCache::drop(int32_t node, size_t group) {
   Slot& s = slot(node, group);
   if (s.block < 0 || s.users > 0) return;
-  unlink(int64_t(size_t(node) * groups_.size() + group), groups_[group]);
+  unlink(index(node, group), groups_[group]);
   groups_[group].free.push_back(s.block);
   s.block = -1;
 }

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -76,10 +77,10 @@ class KvCache {
     int32_t parent;
   };
   // Blocks of the tree `scope` that a request could begin with, parents first: those that `prompt` begins
-  // with, or all where it is empty, and the most recently used ones. With `overhead` bytes each they take at
-  // most `most_bytes` in a file.
-  std::vector<NodeRef> list(std::string_view scope, std::span<const int32_t> prompt, uint64_t most_bytes,
-                            uint64_t overhead) const;
+  // with, or without one all, the most recently used ones first. With `overhead` bytes each they take at most
+  // `most_bytes` in a file.
+  std::vector<NodeRef> list(std::string_view scope, std::optional<std::span<const int32_t>> prompt,
+                            uint64_t most_bytes, uint64_t overhead) const;
   // The set of groups whose blocks are there; empty where the node has left the tree. Of what is there:
   uint32_t present(const NodeRef& ref) const;
   const std::array<int32_t, kKvBlockTokens>& tokens(const NodeRef& ref) const {
@@ -89,11 +90,13 @@ class KvCache {
     return slots_[size_t(ref.node) * groups_.size() + group].block;
   }
 
-  // Blocks on their way into the tree, which are held until `end_import`.
+  // Blocks on their way into the tree. Nothing is held for them: each is idle from the moment it is in, so
+  // that running requests find as much room as without them and take back what they need. Imports alone never
+  // take blocks that imports of the same time have brought or found.
   struct Import {
     struct Entry {
-      int32_t node;     // -1: left out
-      uint32_t groups;  // whose blocks are held
+      int32_t node;  // -1: left out
+      uint64_t serial;
     };
     int32_t root = -1;
     std::vector<Entry> entries;
@@ -101,12 +104,12 @@ class KvCache {
   Import begin_import(std::string_view scope);
   // Adds the block of `tokens` after entry `parent` (-1: at the beginning), with `bytes` of the groups in
   // `present`, as KvPool::import_block takes them; what the tree has already stays. Takes the least recently
-  // used blocks of others where none is free, but leaves `spare` to those that run. False where it was left
-  // out.
-  bool import(Import& import, int64_t parent, const std::array<int32_t, kKvBlockTokens>& tokens,
-              uint32_t present, const uint8_t* bytes, int32_t spare);
-  // Leaves the blocks to the tree, the first ones as the most recently used.
-  void end_import(Import& import);
+  // used idle block where none is free. Left out where there is none, or where its parent is not in the tree
+  // any more.
+  void import(Import& import, int64_t parent, const std::array<int32_t, kKvBlockTokens>& tokens,
+              uint32_t present, const uint8_t* bytes);
+  // Makes the first ones the most recently used. Returns how many are there still.
+  int64_t end_import(Import& import);
 
   struct Usage {
     int64_t total_blocks = 0, held_blocks = 0, idle_blocks = 0;  // of the groups without a window, else all
@@ -120,6 +123,7 @@ class KvCache {
     int32_t holders = 0;  // sequences with the node in their path, or as their root
     uint64_t key = 0;
     uint64_t serial = 0;  // of its own, for as long as it is in the tree; 0: it is not
+    uint64_t epoch = 0;   // of the last imports that brought or found it
     std::array<int32_t, kKvBlockTokens> tokens{};
     std::string scope;  // of a root
   };
@@ -141,11 +145,18 @@ class KvCache {
   int32_t first_seen(size_t group, int32_t position) const;
   const Slot& slot(int32_t node, size_t group) const { return slots_[size_t(node) * groups_.size() + group]; }
   int32_t root_of(std::string_view scope);
+  int64_t index(int32_t node, size_t group) const { return int64_t(size_t(node) * groups_.size() + group); }
+  bool idle(int32_t node, size_t group) const {
+    return slot(node, group).block >= 0 && slot(node, group).users == 0;
+  }
+  bool whole(int32_t node) const;
+  bool is_there(const Import::Entry& entry) const;
   int32_t find_child(int32_t parent, const int32_t* tokens) const;
   int32_t add_node(int32_t parent, const int32_t* tokens);
   void prune(int32_t node);
   void use(int32_t node, size_t group);
   void unuse(int32_t node, size_t group);
+  void link(int64_t index, Group& group, int64_t next = -1);
   void unlink(int64_t index, Group& group);
   void drop(int32_t node, size_t group);
   void give_back(BlockTables& sequence, size_t group, int32_t before);
@@ -159,6 +170,8 @@ class KvCache {
   std::unordered_multimap<uint64_t, int32_t> children_;  // by key: nodes that are not roots
   std::unordered_map<std::string, int32_t> roots_;
   uint64_t next_serial_ = 1;
+  int32_t imports_ = 0;        // at present
+  uint64_t import_epoch_ = 0;  // counts times with imports; those of one time have the same
 };
 
 }  // namespace inhouse

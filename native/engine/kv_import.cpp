@@ -6,7 +6,8 @@
 
 namespace inhouse {
 
-std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope, std::span<const int32_t> prompt,
+std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope,
+                                            std::optional<std::span<const int32_t>> prompt,
                                             uint64_t most_bytes, uint64_t overhead) const {
   const auto found = roots_.find(std::string(scope));
   if (found == roots_.end()) return {};
@@ -26,22 +27,19 @@ std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope, std::span<co
       last = std::max(last, rank);
     }
   }
-  const auto whole = [&](int32_t node) {
-    for (size_t g = 0; g < groups_.size(); ++g)
-      if (window(g) == 0 && slot(node, g).block < 0) return false;
-    return used[size_t(node)] >= 0;
-  };
+  const auto usable = [&](int32_t node) { return used[size_t(node)] >= 0 && whole(node); };
   std::vector<int32_t> order;
-  if (prompt.empty()) {
+  if (!prompt) {
     for (size_t n = 0; n < nodes_.size(); ++n)
-      if (nodes_[n].serial != 0 && nodes_[n].parent >= 0 && whole(int32_t(n))) order.push_back(int32_t(n));
+      if (nodes_[n].serial != 0 && nodes_[n].parent >= 0 && usable(int32_t(n))) order.push_back(int32_t(n));
     std::stable_sort(order.begin(), order.end(),
                      [&](int32_t a, int32_t b) { return used[size_t(a)] > used[size_t(b)]; });
   }
-  for (int32_t at = root; prompt.size() >= size_t(kKvBlockTokens);
-       prompt = prompt.subspan(size_t(kKvBlockTokens))) {
-    at = find_child(at, prompt.data());
-    if (at < 0 || !whole(at)) break;
+  auto rest = prompt.value_or(std::span<const int32_t>());
+  for (int32_t at = root; rest.size() >= size_t(kKvBlockTokens);
+       rest = rest.subspan(size_t(kKvBlockTokens))) {
+    at = find_child(at, rest.data());
+    if (at < 0 || !usable(at)) break;
     order.push_back(at);
   }
 
@@ -54,7 +52,7 @@ std::vector<KvCache::NodeRef> KvCache::list(std::string_view scope, std::span<co
     // The ancestors that are not in the list yet come with it.
     path.clear();
     int32_t at = node;
-    while (at != root && nodes_[size_t(at)].parent >= 0 && place[size_t(at)] == kUnknown && whole(at)) {
+    while (at != root && nodes_[size_t(at)].parent >= 0 && place[size_t(at)] == kUnknown && usable(at)) {
       path.push_back(at);
       at = nodes_[size_t(at)].parent;
     }
@@ -87,65 +85,76 @@ KvCache::Import KvCache::begin_import(std::string_view scope) {
   Import import;
   import.root = root_of(scope);
   ++nodes_[size_t(import.root)].holders;
+  if (imports_++ == 0) ++import_epoch_;
   return import;
 }
 
-bool KvCache::import(Import& import, int64_t parent, const std::array<int32_t, kKvBlockTokens>& tokens,
-                     uint32_t present, const uint8_t* bytes, int32_t spare) {
-  const int32_t before = parent < 0 ? import.root : import.entries[size_t(parent)].node;
+void KvCache::import(Import& import, int64_t parent, const std::array<int32_t, kKvBlockTokens>& tokens,
+                     uint32_t present, const uint8_t* bytes) {
   Import::Entry& entry = import.entries.emplace_back(Import::Entry{-1, 0});
-  if (before < 0) return false;
+  if (parent >= 0 && !is_there(import.entries[size_t(parent)])) return;
+  const int32_t before = parent < 0 ? import.root : import.entries[size_t(parent)].node;
   int32_t node = find_child(before, tokens.data());
   if (node < 0) node = add_node(before, tokens.data());
-  ++nodes_[size_t(node)].holders;
-  entry.node = node;
-  bool whole = true;
+  nodes_[size_t(node)].epoch = import_epoch_;
+  // Idle ones go before their parents, so that they are taken first: without its parent a block is of no use.
+  const auto put = [&](size_t g) {
+    link(index(node, g), groups_[g], idle(before, g) ? index(before, g) : -1);
+  };
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (!idle(node, g)) continue;
+    unlink(index(node, g), groups_[g]);
+    put(g);
+  }
+  const auto room = [&](const Group& group) {
+    if (!group.free.empty()) return true;
+    const int64_t oldest = group.first_idle;
+    return oldest >= 0 && nodes_[size_t(oldest) / groups_.size()].epoch != import_epoch_;
+  };
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (!(present >> g & 1)) continue;
     const uint8_t* own = bytes;
     bytes += kv_block_file_bytes(pools_[g]->spec);
-    if (slot(node, g).block < 0) {
-      const bool room = int64_t(groups_[g].free.size()) + groups_[g].idle > spare;
-      const int32_t block = room ? allocate(g) : -1;
-      if (block < 0) {
-        whole = whole && window(g) > 0;
-        continue;
-      }
-      pools_[g]->import_block(block, own);
-      slot(node, g).block = block;
-      slot(node, g).users = 1;
-    } else {
-      use(node, g);
-    }
-    entry.groups |= 1u << g;
+    if (slot(node, g).block >= 0 || !room(groups_[g])) continue;
+    const int32_t block = allocate(g);
+    pools_[g]->import_block(block, own);
+    slot(node, g).block = block;
+    put(g);
   }
-  if (whole) return true;
-  // Without the layers that see all tokens, a block is of no use.
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    if (!(entry.groups >> g & 1)) continue;
-    unuse(node, g);
-    drop(node, g);
-  }
-  --nodes_[size_t(node)].holders;
+  entry = {node, nodes_[size_t(node)].serial};
+  if (!whole(node))
+    for (size_t g = 0; g < groups_.size(); ++g) drop(node, g);
   prune(node);
-  entry = {-1, 0};
-  return false;
 }
 
-void KvCache::end_import(Import& import) {
+int64_t KvCache::end_import(Import& import) {
+  int64_t left = 0;
   // From the end, as in `close`.
   for (; !import.entries.empty(); import.entries.pop_back()) {
-    const Import::Entry entry = import.entries.back();
-    if (entry.node < 0) continue;
-    for (size_t g = 0; g < groups_.size(); ++g)
-      if (entry.groups >> g & 1) unuse(entry.node, g);
-    --nodes_[size_t(entry.node)].holders;
-    prune(entry.node);
+    const Import::Entry& entry = import.entries.back();
+    if (!is_there(entry)) continue;
+    ++left;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      if (!idle(entry.node, g)) continue;
+      unlink(index(entry.node, g), groups_[g]);
+      link(index(entry.node, g), groups_[g]);
+    }
   }
-  if (import.root < 0) return;
   --nodes_[size_t(import.root)].holders;
   prune(import.root);
-  import.root = -1;
+  --imports_;
+  return left;
+}
+
+// Whether a node has its blocks of the layers that see all tokens, without which the others are of no use.
+bool KvCache::whole(int32_t node) const {
+  for (size_t g = 0; g < groups_.size(); ++g)
+    if (window(g) == 0 && slot(node, g).block < 0) return false;
+  return true;
+}
+
+bool KvCache::is_there(const Import::Entry& entry) const {
+  return entry.node >= 0 && nodes_[size_t(entry.node)].serial == entry.serial && whole(entry.node);
 }
 
 }  // namespace inhouse

@@ -12,9 +12,8 @@
 namespace inhouse {
 namespace {
 
-// What the engine copies at once, at most: by bytes and by time, but at least a block.
+// What the engine copies at once, at most, but at least a block; nor for longer than kSliceTime.
 constexpr uint64_t kSliceBytes = 8 << 20;
-constexpr std::chrono::milliseconds kSliceTime(3);
 
 class Deadline {
  public:
@@ -69,12 +68,13 @@ bool append_block(const KvCache& cache, const StateTag& tag, const KvCache::Node
 }  // namespace
 
 StateReport save_state(const EngineAccess& engine, const std::string& path, const StateScope& scope,
-                       std::span<const int32_t> prompt, uint64_t most_bytes, const std::atomic<bool>& stop) {
+                       std::optional<std::span<const int32_t>> prompt, uint64_t most_bytes,
+                       const std::atomic<bool>& stop) {
   StateTag tag;
   std::vector<KvCache::NodeRef> nodes;
   {
     const std::shared_ptr<Engine> now = engine();
-    now->between_steps([&](KvCache& cache, int32_t) {
+    now->between_steps([&](KvCache& cache) {
       tag = tag_of(*now, cache, scope);
       const uint64_t frame = tag.header_bytes() + sizeof(uint64_t);
       nodes =
@@ -92,7 +92,7 @@ StateReport save_state(const EngineAccess& engine, const std::string& path, cons
     check(stop);
     slice.clear();
     sizes.clear();
-    engine()->between_steps([&](KvCache& cache, int32_t) {
+    engine()->between_steps([&](KvCache& cache) {
       const Deadline deadline;
       do {
         const KvCache::NodeRef& node = nodes[next];
@@ -115,6 +115,16 @@ StateReport save_state(const EngineAccess& engine, const std::string& path, cons
     file.write(report.bytes, slice.data(), slice.size());
     report.bytes += slice.size();
   }
+  if (report.blocks == 0) {
+    const uint64_t least = tag.header_bytes() + tag.block_bytes(tag.needed()) + sizeof(uint64_t);
+    throw Error(Code::state_empty,
+                most_bytes < least
+                    ? "nothing was saved: maxBytes is " + std::to_string(most_bytes) +
+                          ", and a file with one block of 32 tokens has at least " + std::to_string(least)
+                    : std::string("nothing was saved: the cache has no whole block of 32 ") + "tokens" +
+                          (prompt ? " that the prompt begins with" : "") +
+                          " for this cacheScope and adapter");
+  }
   const uint64_t end = report.bytes;
   report.bytes += sizeof(uint64_t);
   const std::vector<uint8_t> header = state_header(tag, uint64_t(report.blocks), report.bytes);
@@ -134,7 +144,7 @@ StateReport load_state(const EngineAccess& engine, const std::string& path, cons
   StateTag tag;
   {
     const std::shared_ptr<Engine> now = engine();
-    now->between_steps([&](KvCache& cache, int32_t) { tag = tag_of(*now, cache, scope); });
+    now->between_steps([&](KvCache& cache) { tag = tag_of(*now, cache, scope); });
   }
   StateReader reader(path, tag);
   std::vector<uint8_t> slice;
@@ -144,47 +154,47 @@ StateReport load_state(const EngineAccess& engine, const std::string& path, cons
     slice.clear();
   } while (reader.next(slice) > 0);
 
-  // What has been imported stays pinned until the end, whichever it is.
+  // Ends the import, whichever way this function ends.
   struct Importing {
     const EngineAccess& engine;
     KvCache::Import nodes;
     bool begun = false;
+    int64_t end() {
+      int64_t blocks = 0;
+      begun = false;
+      engine()->between_steps([&](KvCache& cache) { blocks = cache.end_import(nodes); });
+      return blocks;
+    }
     ~Importing() {
-      if (!begun) return;
       try {
-        engine()->between_steps([&](KvCache& cache, int32_t) { cache.end_import(nodes); });
+        if (begun) end();
       } catch (...) {  // the engine has ended, and its cache with it
       }
     }
-  };
-  StateReport report{0, reader.bytes()};
-  {
-    Importing importing{engine, {}};
-    engine()->between_steps([&](KvCache& cache, int32_t) {
-      importing.nodes = cache.begin_import(tree_of(scope));
-      importing.begun = true;
-    });
-    reader.rewind();
-    bool more = true;
-    while (more) {
-      slice.clear();
-      while (more && slice.size() < kSliceBytes) more = reader.next(slice) > 0;
-      for (size_t at = 0; at < slice.size();) {
-        check(stop);
-        engine()->between_steps([&](KvCache& cache, int32_t running) {
-          const Deadline deadline;
-          do {
-            const StateBlockHead head = StateBlockHead::read(slice.data() + at);
-            const uint8_t* bytes = slice.data() + at + kStateBlockHead;
-            if (cache.import(importing.nodes, head.parent, head.tokens, head.present, bytes, running))
-              ++report.blocks;
-            at += size_t(tag.block_bytes(head.present));
-          } while (at < slice.size() && !deadline.over());
-        });
-      }
+  } importing{engine, {}};
+  engine()->between_steps([&](KvCache& cache) {
+    importing.nodes = cache.begin_import(tree_of(scope));
+    importing.begun = true;
+  });
+  reader.rewind();
+  bool more = true;
+  while (more) {
+    slice.clear();
+    while (more && slice.size() < kSliceBytes) more = reader.next(slice) > 0;
+    for (size_t at = 0; at < slice.size();) {
+      check(stop);
+      engine()->between_steps([&](KvCache& cache) {
+        const Deadline deadline;
+        do {
+          const StateBlockHead head = StateBlockHead::read(slice.data() + at);
+          const uint8_t* bytes = slice.data() + at + kStateBlockHead;
+          cache.import(importing.nodes, head.parent, head.tokens, head.present, bytes);
+          at += size_t(tag.block_bytes(head.present));
+        } while (at < slice.size() && !deadline.over());
+      });
     }
   }
-  return report;
+  return {importing.end(), reader.bytes()};
 }
 
 }  // namespace inhouse
