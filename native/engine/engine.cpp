@@ -12,133 +12,14 @@
 #include "kernels/reference.h"
 #include "native/core/thread_pool.h"
 #include "native/engine/embedding.h"
+#include "native/engine/engine_options.h"
 #include "native/engine/mask_thread.h"
+#include "native/engine/request_check.h"
 #include "native/engine/scheduler.h"
 #include "native/model/forward.h"
-#include "native/platform/platform.h"
 
 namespace inhouse {
 namespace {
-
-constexpr int32_t kDefaultContext = 8192;
-constexpr int32_t kSmallestContext = 256;  // what an automatic context never goes below
-constexpr int32_t kLeastOutputs = 32;      // rows of logits computed at once
-static_assert(kLeastOutputs > kMostGuesses);
-
-// Rows of logits computed at once.
-int32_t output_rows(const EngineOptions& options) {
-  return std::max(options.max_concurrent, kLeastOutputs);
-}
-
-// Tokens of the longest step: where all of it are of those that write, texts have one more.
-int32_t step_tokens(const EngineOptions& options) {
-  return std::max(options.max_batch_tokens, options.max_concurrent + 1);
-}
-
-std::string megabytes(uint64_t bytes) {
-  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
-}
-
-double milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
-
-void check_range(const char* name, int64_t value, int64_t min, int64_t max) {
-  if (value >= min && value <= max) return;
-  throw Error(Code::invalid_argument, std::string(name) + " is " + std::to_string(value) + "; expected " +
-                                          std::to_string(min) + " to " + std::to_string(max));
-}
-
-KvSizes sizes_of(const EngineOptions& options) {
-  return {int32_t(options.kv_tokens), options.max_concurrent, step_tokens(options)};
-}
-
-// Chooses the context where none was asked for: the trained one, at most kDefaultContext and what the cache
-// is to hold, halved until it fits; and how many tokens the cache holds. Refuses what cannot fit; memory that
-// is promised and not there would end the process later.
-void fit_memory(EngineOptions& options, const Model& model) {
-  const bool automatic = options.context_length == 0;
-  const bool automatic_tokens = options.kv_tokens == 0 && options.kv_bytes == 0;
-  if (automatic) {
-    options.context_length = std::min(model.hyper().trained_context, kDefaultContext);
-    if (options.kv_tokens > 0)
-      options.context_length = int32_t(std::min<int64_t>(options.context_length, options.kv_tokens));
-  }
-  const uint64_t known = platform::memory_info().available;
-  const uint64_t available = known == 0 ? UINT64_MAX : known;
-  uint64_t activations = ForwardPass::bytes_for(model, step_tokens(options), output_rows(options));
-  if (options.draft) activations += Draft::activation_bytes_for(options);
-  const auto cache_bytes = [&](int64_t tokens) {
-    options.kv_tokens = tokens;
-    const uint64_t own = KvCache::bytes_for(model, *options.kv_type_k, *options.kv_type_v, sizes_of(options));
-    const uint64_t draft = options.draft ? Draft::cache_bytes_for(options, sizes_of(options)) : 0;
-    return own > UINT64_MAX - draft ? UINT64_MAX : own + draft;
-  };
-  if (options.kv_bytes > 0) {
-    int64_t tokens = 0, most = INT32_MAX;
-    while (tokens < most) {
-      const int64_t middle = (tokens + most + 1) / 2;
-      if (cache_bytes(middle) <= options.kv_bytes) {
-        tokens = middle;
-      } else {
-        most = middle - 1;
-      }
-    }
-    if (tokens < options.context_length && !automatic)
-      throw Error(Code::invalid_argument,
-                  "kvMemory of " + megabytes(options.kv_bytes) + " holds " + std::to_string(tokens) +
-                      " tokens; expected at least contextLength, " + std::to_string(options.context_length));
-    options.context_length = int32_t(std::min<int64_t>(options.context_length, tokens));
-    options.kv_tokens = tokens;
-  }
-  const int64_t wanted = options.kv_tokens;
-  for (;;) {
-    const int64_t least = std::max<int64_t>(options.context_length, wanted);
-    const uint64_t cache = cache_bytes(least);
-    if (cache <= available && activations <= available - cache) {
-      if (!automatic_tokens) return;
-      const int64_t context = (options.context_length + kKvBlockTokens - 1) / kKvBlockTokens * kKvBlockTokens;
-      int64_t tokens = std::min<int64_t>(context * options.max_concurrent, INT32_MAX);
-      while (tokens > least && cache_bytes(tokens) > (available - activations) / 2) tokens = tokens / 4 * 3;
-      cache_bytes(std::max(tokens, least));
-      return;
-    }
-    if (!automatic || options.context_length <= kSmallestContext) {
-      throw Error(Code::out_of_memory,
-                  "a cache of " + std::to_string(least) + " tokens takes " + megabytes(cache) +
-                      " and activations for maxBatchTokens " + std::to_string(options.max_batch_tokens) +
-                      " take " + megabytes(activations) + ", with " + megabytes(available) +
-                      " available; lower contextLength, kvTokens or maxBatchTokens, or choose kvType q8_0");
-    }
-    options.context_length = std::max(kSmallestContext, options.context_length / 2);
-  }
-}
-
-EngineOptions resolve(EngineOptions options, const Model& model) {
-  check_range("contextLength", options.context_length, 0, 1 << 24);
-  check_range("maxConcurrent", options.max_concurrent, 1, 4096);
-  check_range("maxQueue", options.max_queue, 0, 1 << 20);
-  check_range("max_paused", options.max_paused, 1, 1 << 20);
-  check_range("maxBatchTokens", options.max_batch_tokens, options.max_concurrent, 1 << 16);
-  check_range("kvTokens", options.kv_tokens, 0, INT32_MAX);
-  if (options.kv_tokens > 0 && options.kv_bytes > 0)
-    throw Error(Code::invalid_argument, "kvTokens and kvMemory are both given; expected one of them");
-  if (options.kv_tokens > 0 && options.kv_tokens < options.context_length)
-    throw Error(Code::invalid_argument, "kvTokens is " + std::to_string(options.kv_tokens) +
-                                            "; expected at least contextLength, " +
-                                            std::to_string(options.context_length));
-  if (!(options.max_slowdown >= 1 && options.max_slowdown <= 1000))
-    throw Error(Code::invalid_argument,
-                "maxSlowdown is " + std::to_string(options.max_slowdown) + "; expected 1 to 1000");
-  check_range("draft.tokens", options.draft_tokens, 1, kMostGuesses);
-  if (options.draft && options.draft->shares_weights(model))
-    throw Error(Code::invalid_argument, "the draft is the model itself; expected a smaller one");
-  const KvType natural = std::string(model.backend().name()) == "reference" ? KvType::f32 : KvType::f16;
-  if (!options.kv_type_k) options.kv_type_k = natural;
-  if (!options.kv_type_v) options.kv_type_v = natural;
-  fit_memory(options, model);
-  return options;
-}
 
 // Whether a greedy draw gives the token: of equal logits the lowest id counts.
 bool is_highest(std::span<const float> logits, int32_t token) {
@@ -176,7 +57,7 @@ class EngineThread final : public Engine {
   }
 
   uint64_t submit(RequestSpec spec) override {
-    const int32_t max_tokens = check(spec);
+    const int32_t max_tokens = check(spec, options_.context_length, model_);
     auto sequence = std::make_unique<Sequence>(std::move(spec), model_->hyper().vocabulary);
     sequence->max_tokens = max_tokens;
     const std::lock_guard lock(mutex_);
@@ -193,7 +74,7 @@ class EngineThread final : public Engine {
   }
 
   uint64_t embed(EmbedSpec spec) override {
-    check(spec);
+    check(spec, options_.context_length, model_);
     // Hidden states of all tokens are wanted: no prefix can come from the cache, nor need it stay there.
     if (spec.pooling != Pooling::last) spec.share_prefix = false;
     std::list<EmbedCall> call(1);
@@ -294,86 +175,6 @@ class EngineThread final : public Engine {
     ++stats_.requests;
     wake_.notify_one();
     return id;
-  }
-
-  void check(const EmbedSpec& spec) const {
-    check_range("the number of texts", int64_t(spec.ends.size()), 1, INT32_MAX);
-    check_range("the number of tokens", int64_t(spec.tokens.size()), 1, INT32_MAX);
-    uint32_t begin = 0;
-    for (size_t i = 0; i < spec.ends.size(); ++i) {
-      const std::string text = "text " + std::to_string(i);
-      const uint32_t end = spec.ends[i];
-      if (end <= begin || end > spec.tokens.size())
-        throw Error(Code::invalid_argument, text + " has no tokens; expected at least one");
-      if (end - begin > uint32_t(options_.context_length))
-        throw Error(Code::context_overflow, text + " has " + std::to_string(end - begin) +
-                                                " tokens, which the context of " +
-                                                std::to_string(options_.context_length) + " does not hold");
-      for (uint32_t t = begin; t < end; ++t) {
-        if (spec.tokens[t] < 0 || spec.tokens[t] >= model_->hyper().vocabulary)
-          check_token("token " + std::to_string(t - begin) + " of " + text, spec.tokens[t]);
-      }
-      begin = end;
-    }
-    if (begin != spec.tokens.size())
-      throw Error(Code::invalid_argument, "tokens are left after the last text");
-    if (spec.pooling != Pooling::mean && spec.pooling != Pooling::cls && spec.pooling != Pooling::last)
-      throw Error(Code::invalid_argument, "pooling must be mean, cls or last");
-    check_range("dimensions", spec.dimensions, 0, model_->hyper().width);
-    check_timeouts(spec);
-    check_adapter(spec);
-  }
-
-  template <class Spec>
-  void check_adapter(const Spec& spec) const {
-    if (spec.adapter && !spec.adapter->belongs_to(model_))
-      throw Error(Code::invalid_argument, "the adapter is of another model; expected one of this model");
-    if (!std::isfinite(spec.adapter_scale))
-      throw Error(Code::invalid_argument, "the adapter's scale must be a finite number");
-  }
-
-  template <class Spec>
-  static void check_timeouts(const Spec& spec) {
-    if (!(spec.queue_timeout_ms >= 0) || !(spec.timeout_ms >= 0))
-      throw Error(Code::invalid_argument, "a timeout is negative; expected milliseconds, 0 for none");
-  }
-
-  // Returns how many tokens the request may draw.
-  int32_t check(const RequestSpec& spec) const {
-    if (spec.prompt.empty())
-      throw Error(Code::invalid_argument, "the prompt has no tokens; expected at least one");
-    for (size_t i = 0; i < spec.prompt.size(); ++i)
-      check_token("token " + std::to_string(i) + " of the prompt", spec.prompt[i]);
-    check_range("maxTokens", spec.max_tokens, -1, INT32_MAX);
-    check_range("minTokens", spec.min_tokens, 0, INT32_MAX);
-    for (int32_t token : spec.forced) check_token("forcedTokens", token);
-    for (int32_t token : spec.stop_tokens) check_range("stopTokens", token, 0, INT32_MAX);
-    check_timeouts(spec);
-    check_range("logitsFrom", spec.logits_from, 0, int64_t(spec.prompt.size()) - 1);
-    check_range("shiftKeep", spec.shift_keep, -1, options_.context_length / 2);
-    for (const std::string& stop : spec.stop) {
-      if (stop.empty()) throw Error(Code::invalid_argument, "a stop string is empty");
-    }
-    check_adapter(spec);
-    // The last token drawn needs no place in the cache, but counts towards the context all the same.
-    const int64_t room = int64_t(options_.context_length) - int64_t(spec.prompt.size());
-    const bool draws = !spec.evaluate && spec.max_tokens != 0;
-    if (room < (draws ? 1 : 0)) {
-      throw Error(Code::context_overflow, "the prompt has " + std::to_string(spec.prompt.size()) +
-                                              " tokens, which leaves no room in the context of " +
-                                              std::to_string(options_.context_length) +
-                                              "; shorten it or load the model with a larger contextLength");
-    }
-    if (spec.evaluate) return 0;
-    if (spec.shift_keep >= 0) return spec.max_tokens < 0 ? INT32_MAX : spec.max_tokens;
-    return int32_t(spec.max_tokens < 0 ? room : std::min<int64_t>(room, spec.max_tokens));
-  }
-
-  void check_token(const std::string& what, int32_t token) const {
-    const int32_t vocabulary = model_->hyper().vocabulary;
-    if (token >= 0 && token < vocabulary) return;
-    throw Error(Code::token_out_of_range,
-                what + " is " + std::to_string(token) + "; expected 0 to " + std::to_string(vocabulary - 1));
   }
 
   void post(Order order, uint64_t request, std::vector<float> logits = {}, std::string scope = {}) {
@@ -750,59 +551,30 @@ class EngineThread final : public Engine {
     for (size_t i = first; i < events_.size(); ++i) {
       const Event& event = events_[i];
       if (event.finish == FinishReason::none) continue;
-      const std::lock_guard lock(mutex_);
-      count_ended(event.finish, open_calls_);
-      stats_.prompt_tokens += uint64_t(event.usage.computed_prompt_tokens);
-      stats_.cached_tokens += uint64_t(event.usage.cached_tokens);
+      count_ended(event.finish, event.usage, open_calls_);
     }
   }
 
-  // With the lock.
-  void count_ended(FinishReason reason, int32_t& open) {
+  void count_ended(FinishReason reason, const Usage& usage, int32_t& open) {
+    const std::lock_guard lock(mutex_);
     --open;
-    ++(reason == FinishReason::cancelled ? stats_.cancelled
-       : reason == FinishReason::error   ? stats_.failed
-                                         : stats_.finished);
+    stats_.count(reason, usage);
   }
 
   void finish(Sequence& sequence, FinishReason reason, std::optional<Error> error) {
-    {
-      const std::lock_guard lock(mutex_);
-      count_ended(reason, open_requests_);
-      stats_.prompt_tokens += uint64_t(computed_prompt(sequence));
-      stats_.cached_tokens += uint64_t(sequence.cached);
-      stats_.completion_tokens += uint64_t(sequence.drawn);
-      stats_.draft_tokens += uint64_t(sequence.guessed);
-      stats_.accepted_draft_tokens += uint64_t(sequence.held);
-    }
+    const Usage usage = usage_of(sequence);
+    count_ended(reason, usage, open_requests_);
     const bool continues = !events_.empty() && events_.back().request == sequence.id;
     Event& event = continues ? events_.back() : events_.emplace_back();
     event.request = sequence.id;
     event.finish = reason;
+    event.usage = usage;
     event.error = std::move(error);
     if (const std::string* stop = sequence.stop_matcher.matched()) {
       event.stop = *stop;
     } else {
       sequence.stop_matcher.flush(event.text);
     }
-    const Clock::time_point now = Clock::now();
-    const bool started = sequence.started != Clock::time_point();
-    const bool answered = sequence.first_token != Clock::time_point();
-    Usage& usage = event.usage;
-    usage.prompt_tokens = sequence.prompt_tokens;
-    usage.cached_tokens = sequence.cached;
-    usage.computed_prompt_tokens = computed_prompt(sequence);
-    usage.completion_tokens = sequence.drawn;
-    usage.dropped_tokens = sequence.dropped;
-    usage.draft_tokens = sequence.guessed;
-    usage.accepted_draft_tokens = sequence.held;
-    usage.queue_ms = milliseconds(sequence.submitted, started ? sequence.started : now);
-    if (started) usage.prompt_ms = milliseconds(sequence.started, answered ? sequence.first_token : now);
-    if (answered) usage.decode_ms = milliseconds(sequence.first_token, now);
-  }
-
-  static int32_t computed_prompt(const Sequence& sequence) {
-    return std::min(sequence.most_computed, sequence.prompt_tokens) - sequence.cached;
   }
 
   void end_all(FinishReason reason, const std::optional<Error>& error = {}) noexcept {
@@ -857,17 +629,6 @@ std::string shared_scope(const std::string& cache_scope, const Adapter* adapter,
   if (!adapter) return "shared " + cache_scope;
   return "adapter " + std::to_string(adapter->id()) + " " +
          std::to_string(std::bit_cast<uint32_t>(adapter_scale)) + " " + cache_scope;
-}
-
-double Histogram::bound(int bucket) const {
-  return first * std::exp2(bucket / per_doubling);
-}
-
-void Histogram::add(double value) {
-  const double at = value < first ? 0 : std::ceil(per_doubling * std::log2(value / first) + 1e-9);
-  ++counts[size_t(std::min(at, double(kBuckets - 1)))];
-  ++count;
-  sum += value;
 }
 
 std::unique_ptr<Engine> Engine::create(std::shared_ptr<Model> model, Vocabulary vocabulary,

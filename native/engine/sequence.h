@@ -19,6 +19,10 @@ namespace inhouse {
 
 using Clock = std::chrono::steady_clock;
 
+inline double milliseconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
 // What a draft model knows of a sequence.
 struct DraftState {
   BlockTables cache;
@@ -99,6 +103,9 @@ struct Sequence {
     return {tokens.data(), size_t(std::min(logits_from, size() - 1))};
   }
 };
+
+// Of a request that ends now.
+Usage usage_of(const Sequence& sequence);
 
 // Lists, so that requests change hands without allocation.
 using SequenceList = std::list<std::unique_ptr<Sequence>>;
