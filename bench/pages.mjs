@@ -132,10 +132,10 @@ ${table(head, rows)}
  */
 export const performancePage = ({
   speeds,
-  engines = [],
+  engines,
   accuracies,
-  counts = [],
-  installations = [],
+  counts,
+  installations,
   peer,
 }) => `# Performance
 

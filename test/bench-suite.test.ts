@@ -319,7 +319,9 @@ describe("pages of results", () => {
     };
     const page = performancePage({
       speeds,
+      engines: [],
       accuracies: [["a.accuracy.json", accuracy]],
+      counts: [],
       installations: [["mine.install.json", installation]],
       peer: { engine: "peer 1", models: {} },
     });
