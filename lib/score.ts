@@ -72,6 +72,9 @@ export async function score(
   if (trace) trace.continuations = list.length;
   options.signal?.throwIfAborted();
   const held = hold(use);
+  // With cachePrompt false, the continuations share their prompt among themselves alone.
+  const own = options.cachePrompt === false ? randomUUID() : undefined;
+  const scoped = own === undefined ? options : { ...options, cachePrompt: true, cacheScope: own };
   try {
     const items = await withinTime(options, site, (ended) =>
       encode(prompt, list, info.contextLength, tokenizer, options, ended),
@@ -79,11 +82,16 @@ export async function score(
     if (trace) trace.tokens = items.reduce((sum, { ids }) => sum + ids.length, 0);
     if (items.length === 0) return [];
     return await new Promise((resolve, reject) => {
-      new Scoring(host, items, info.maxConcurrent, options, held, site, resolve, reject).start();
+      new Scoring(host, items, info.maxConcurrent, scoped, held, site, resolve, reject).start();
     });
   } catch (error) {
     throw site.translate(error);
   } finally {
+    if (own !== undefined) {
+      tell(() => {
+        host.engine.forget({ cacheScope: own, ...held });
+      });
+    }
     use?.adapter.drop();
   }
 }
@@ -172,9 +180,6 @@ class Scoring {
       logprobs: new Float32Array(ids.length - from),
       isGreedy: true,
     }));
-    if (options.cachePrompt !== false) return;
-    // The continuations share their prompt among themselves alone.
-    this.options = { ...options, cachePrompt: true, cacheScope: randomUUID() };
   }
 
   start(): void {
