@@ -288,6 +288,15 @@ describe("score", () => {
     expect((await model.score(long, many))[0]).toEqual(first);
   });
 
+  it("keeps nothing of a prompt that is not to be kept", async () => {
+    const long = "None of the words that are said on this day shall be remembered on the next one. ".repeat(
+      4,
+    );
+    const before = model.stats().kv;
+    await model.score(long, [" Yes", " No"], { cachePrompt: false });
+    await expect.poll(() => model.stats().kv, { timeout: 10_000 }).toEqual(before);
+  });
+
   it("waits for room where the queue is full of others", async () => {
     const small = await loadModel(file, { device, contextLength: 64, maxConcurrent: 2, maxQueue: 0 });
     const other = small.complete(prompt, { maxTokens: 20, ignoreStopTokens: true });
