@@ -5,7 +5,7 @@
 //   node bench/install.mjs [--rounds 11] [--from build-prebuilds] [--machine NAME]
 //
 // Medians; rounds of imports go through all engines in turn, and a third as many installations are timed. inhouse's own
-// packages (npm run prebuilds and npm run pack, or npm run pack -- --local) are served on the loopback interface; the
+// packages (npm run prebuilds and npm run packages, or npm run packages -- --local) are served on the loopback interface; the
 // others come from the registry that npm is set up for. With --machine the result goes to
 // bench/results/NAME.install.json, which docs/performance.md is made from; it is printed either way.
 import { execFile } from "node:child_process";

@@ -2,7 +2,7 @@
 //
 //   node scripts/check-install.mjs [--from FOLDER] [--node 20,24]
 //
-// FOLDER has the tarballs (build-prebuilds, where it is there, else build-local, made by `npm run pack -- --local`). They
+// FOLDER has the tarballs (build-prebuilds, where it is there, else build-local, made by `npm run packages -- --local`). They
 // are served on the loopback interface; the packages of platforms that are not there are stood in for by empty ones. What
 // the installed package is tried with (Node itself, TypeScript, Jest, esbuild, file tracing) is fetched once into .cache.
 // Needs SmolLM2 (node scripts/fetch-models.mjs). The last line is "N passed, N failed".

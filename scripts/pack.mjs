@@ -1,4 +1,4 @@
-// `npm run pack`: the packages as they are published, of dist/ and the binaries as they stand.
+// `npm run packages`: the packages as they are published, of dist/ and the binaries as they stand.
 //
 //   node scripts/pack.mjs           the main package, into build-prebuilds/, where `npm run prebuilds` puts the platforms'
 //   node scripts/pack.mjs --local   the main package and this machine's platform alone, from build/Release, into

@@ -1,4 +1,4 @@
-// Goes through a release without making one: checks the tarballs that `npm run prebuilds` and `npm run pack` have made, then
+// Goes through a release without making one: checks the tarballs that `npm run prebuilds` and `npm run packages` have made, then
 // has npm do all of publishing but the upload, the platforms first, so that the main package never stands there without
 // them. A release is the same commands without --dry-run, from a CI job that npm takes for a trusted publisher, which
 // makes the provenance statements.

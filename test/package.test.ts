@@ -199,6 +199,11 @@ describe("the packages", () => {
     expect(stderr).toContain("ERR_INHOUSE_GGUF_MAGIC"); // the addon's own words
   });
 
+  it("have scripts that npm runs for nothing else", () => {
+    const names = Object.keys(manifest.scripts as Record<string, string>);
+    expect(names.filter((name) => names.includes(`pre${name}`) || names.includes(`post${name}`))).toEqual([]);
+  });
+
   it("are not made of the clone itself", () => {
     const { status, stderr } = spawnSync("npm", ["pack", "--dry-run"], {
       encoding: "utf8",
@@ -207,7 +212,7 @@ describe("the packages", () => {
     expect(status).not.toBe(0);
     expect(stderr + String(manifest.scripts.prepack)).toContain("prepack");
     expect(spawnSync(process.execPath, ["scripts/prepack.mjs"], { encoding: "utf8" }).stderr).toContain(
-      "npm run pack",
+      "npm run packages",
     );
   });
 

@@ -20,7 +20,7 @@ export function allTarballs(from, scratch) {
   const { version, dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const own = (name) => join(root, from, `${name.replace("@", "").replace("/", "-")}-${version}.tgz`);
   if (!existsSync(own("inhouse")))
-    throw new Error(`${own("inhouse")} is missing: npm run pack, or npm run pack -- --local`);
+    throw new Error(`${own("inhouse")} is missing: npm run packages, or npm run packages -- --local`);
   mkdirSync(scratch, { recursive: true });
   const empty = join(scratch, "empty.node");
   writeFileSync(empty, "");
