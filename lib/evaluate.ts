@@ -10,6 +10,7 @@ import { attempt, checkTokenList, invalidArgument, readOptions, type Rules, show
 import { nativeOrder, orderRules } from "./request.js";
 import { type Receiver, type RequestEvent, tell } from "./requests.js";
 import { perSecond, type RunHost } from "./run.js";
+import { onTimeout } from "./time-limit.js";
 import type { EvaluateTrace } from "./trace.js";
 import type { EvaluateOptions, EvaluateResult, ModelInfo } from "./types.js";
 
@@ -80,6 +81,7 @@ class Evaluation extends AsyncResource implements Receiver {
   #request: number | undefined;
   #over = false;
   #forgetSignal = (): void => undefined;
+  #forgetTime = (): void => undefined;
   /** Pieces are handed out one after the other, also of events that come early. */
   #queue: Promise<void> = Promise.resolve();
 
@@ -117,6 +119,10 @@ class Evaluation extends AsyncResource implements Receiver {
         use?.adapter.drop();
       }
       this.host.requests.add(this.#request, this);
+      this.#forgetTime = onTimeout(this.options.timeoutMs, this.site, (error) => {
+        this.#cancel();
+        this.#fail(error);
+      });
       this.#forgetSignal = onAbort(signal, () => {
         this.#cancel();
         this.#fail(signal?.reason);
@@ -131,7 +137,10 @@ class Evaluation extends AsyncResource implements Receiver {
     // What ended early does not wait for `onRows`, which may never settle.
     if (finish === "cancelled") this.lost();
     else if (finish === "error") this.#fail(this.site.native(error));
-    else this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
+    else {
+      if (finish !== "none") this.host.requests.fallBehind(this);
+      this.#queue = this.#queue.then(() => this.runInAsyncScope(() => this.#take(details)));
+    }
   }
 
   lost(): void {
@@ -191,7 +200,9 @@ class Evaluation extends AsyncResource implements Receiver {
 
   #finish(): void {
     this.#over = true;
+    this.host.requests.caughtUp(this);
     this.#forgetSignal();
+    this.#forgetTime();
   }
 
   #cancel(): void {

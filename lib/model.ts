@@ -113,7 +113,7 @@ export interface Model extends AsyncDisposable {
   stats(this: void): ModelStats;
   /**
    * Writes the computed prefixes of a `cacheScope`, or of one conversation, to a file, in whole blocks of 32 tokens,
-   * while generations go on. A file at `path` is replaced once the new one is complete. The file holds the prompts and
+   * while generations go on. A saved state at `path` is replaced once the new one is complete; another file never is. The file holds the prompts and
    * answers themselves.
    *
    * Rejects with ERR_INHOUSE_STATE_EMPTY where there is nothing to save; and with _INVALID_ARGUMENT, _TEMPLATE_MISSING,

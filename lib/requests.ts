@@ -33,6 +33,8 @@ const noText = new Uint8Array();
 
 export class Requests {
   readonly #receivers = new Map<number, Receiver>();
+  /** Those whose last event has come, and who have not taken it yet. */
+  readonly #behind = new Set<Receiver>();
 
   add(request: number, receiver: Receiver): void {
     this.#receivers.set(request, receiver);
@@ -62,10 +64,20 @@ export class Requests {
     }
   };
 
+  /** Has `lost` called also after the receiver's last event, until `caughtUp`. */
+  fallBehind(receiver: Receiver): void {
+    this.#behind.add(receiver);
+  }
+
+  caughtUp(receiver: Receiver): void {
+    this.#behind.delete(receiver);
+  }
+
   /** After the engine has ended. */
   endAll(): void {
-    const left = [...this.#receivers.values()];
+    const left = [...this.#receivers.values(), ...this.#behind];
     this.#receivers.clear();
+    this.#behind.clear();
     for (const receiver of left) {
       try {
         receiver.lost();

@@ -1,6 +1,7 @@
 // One generation at work, from the call to its last event. What users hold is a Generation over it (generate.ts); a
 // run never refers to that, except while somebody waits on it, so that a generation nobody keeps can be noticed.
 import { AsyncResource } from "node:async_hooks";
+import { types } from "node:util";
 import { performance } from "node:perf_hooks";
 
 import { onAbort } from "./abort.js";
@@ -313,11 +314,12 @@ export class Run extends AsyncResource implements Receiver {
       const [engine, request] = [this.#host.engine, this.#request!];
       const logits = this.#logits(engine, request);
       if (!logits) return;
+      const count = logits.length; // which its array no longer tells where a processor gives it to another thread
       const changed: unknown = (await this.#input.logitsProcessor!(logits, this.#tokens)) ?? logits;
       if (this.#over) return;
-      if (!(changed instanceof Float32Array) || changed.length !== logits.length) {
+      if (!types.isFloat32Array(changed) || changed.length !== count) {
         throw invalidArgument(
-          `logitsProcessor: it returned ${show(changed)}; expected nothing or a Float32Array of ${logits.length} logits`,
+          `logitsProcessor: it returned ${show(changed)}; expected nothing or a Float32Array of ${count} logits`,
         );
       }
       this.#order(() => engine.provide(request, changed));

@@ -1,4 +1,6 @@
 // Computed prefixes of a model, to a file and back. The native core does it on a thread of its own.
+import { constants, open, realpath } from "node:fs/promises";
+
 import { onAbort } from "./abort.js";
 import { adapterRule, adapterUse } from "./adapter.js";
 import type { CallSite } from "./call-site.js";
@@ -27,6 +29,36 @@ const saveStateRules = {
   messages: { kind: "other", problem: () => undefined }, // by the template
   maxBytes: { kind: "integer", min: 0, max: Number.MAX_SAFE_INTEGER },
 } as const satisfies Rules & Record<keyof SaveStateOptions, unknown>;
+
+/** What a saved state begins with (native/engine/state_format.cpp). */
+const magic = "INHSTATE";
+
+/**
+ * Where links lead to, if there is nothing that a state must not replace: another file may be the model itself, and a
+ * device would become a file.
+ */
+async function replaceable(path: string, site: CallSite): Promise<string> {
+  const place = await realpath(path).catch(() => path);
+  const refuse = (why: string): never => {
+    throw site.error("ERR_INHOUSE_FILE_WRITE", `${path}: ${why}; choose another name`);
+  };
+  const file = await open(place, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch((error: unknown) => {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined; // what is wrong is said when it is written
+    return refuse(`is there, and cannot be read (${code})`);
+  });
+  if (!file) return place;
+  try {
+    const what = await file.stat();
+    if (!what.isFile()) refuse("is no regular file");
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(magic.length), 0, magic.length, 0);
+    if (bytesRead > 0 && buffer.toString("latin1", 0, bytesRead) !== magic)
+      refuse("is not a saved state, and would be lost");
+    return place;
+  } finally {
+    await file.close();
+  }
+}
 
 /** The saves and loads of one engine that run. */
 export class StateTransfers {
@@ -61,8 +93,10 @@ export class StateTransfers {
       ({ tokens: prompt } = await promptOf(messages)(signal ?? new AbortController().signal));
       checkLength(prompt, contextLength);
     }
+    const place = await replaceable(file, site);
+    if (this.#ended) throw site.error("ERR_INHOUSE_DISPOSED", "the model was disposed of");
     const { blocks, bytes } = await this.#run("saveState", options, site, (scope, done) =>
-      this.engine.saveState(file, { ...scope, prompt, maxBytes }, done),
+      this.engine.saveState(place, { ...scope, prompt, maxBytes }, done),
     );
     return { tokens: blocks * blockTokens, blocks, bytes };
   }

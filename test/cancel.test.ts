@@ -257,6 +257,20 @@ describe("what was on its way to JavaScript when a model was disposed of", () =>
 });
 
 describe("running together", () => {
+  it("an evaluation whose onRows never settles ends with its time, and with its model", async () => {
+    const onRows = (): Promise<void> => new Promise(() => undefined);
+    await expect(model.evaluate([1, 2, 3], { onRows, timeoutMs: 200 })).rejects.toThrow(/timeoutMs/);
+    const other = await loadModel(modelPath(smollm2), { device, contextLength: 64 });
+    let called = (): void => undefined;
+    const begun = new Promise<void>((resolve) => (called = resolve));
+    const evaluation = other.evaluate([1, 2, 3], { onRows: () => (called(), onRows()) });
+    const ended = expect(evaluation).rejects.toThrow(/disposed/);
+    await begun;
+    await new Promise((resolve) => setTimeout(resolve, 100)); // its last event has come
+    await other.dispose();
+    await ended;
+  });
+
   it("keeps the caller's AsyncLocalStorage everywhere", async () => {
     const storage = new AsyncLocalStorage<number>();
     const ask = async (id: number): Promise<void> => {

@@ -200,7 +200,7 @@ describe("the packages", () => {
   });
 
   it("have scripts that npm runs for nothing else", () => {
-    const names = Object.keys(manifest.scripts as Record<string, string>);
+    const names = Object.keys(manifest.scripts);
     expect(names.filter((name) => names.includes(`pre${name}`) || names.includes(`post${name}`))).toEqual([]);
   });
 

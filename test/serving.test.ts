@@ -218,6 +218,20 @@ describe("what may come", () => {
     expect((await replaced.result()).tokens).toEqual([9, 9]);
   });
 
+  it("notices a logitsProcessor that gives its logits away", async () => {
+    const away = (logits: Float32Array): Float32Array =>
+      structuredClone(logits, { transfer: [logits.buffer as ArrayBuffer] });
+    const settings = { maxTokens: 3, temperature: 0, ignoreStopTokens: true };
+    const { tokens } = await model.complete("A transfer", settings).result();
+    const back = await model.complete("A transfer", { ...settings, logitsProcessor: away }).result();
+    expect(back.tokens).toEqual(tokens);
+    const lost = model.complete("A transfer", {
+      ...settings,
+      logitsProcessor: (logits) => void away(logits),
+    });
+    await expect(lost.result()).rejects.toThrow(/expected nothing or a Float32Array of \d{3,} logits/);
+  });
+
   it("fails with what a logitsProcessor throws", async () => {
     const boom = new Error("boom");
     const throws = model.complete("Once", {

@@ -212,6 +212,10 @@ describe("a file that does not belong", () => {
   it("keeps its place where writing fails", async () => {
     expect(await codeOf(model.saveState(join(folder, "no/folder")))).toBe("ERR_INHOUSE_FILE_WRITE");
     expect(await codeOf(model.saveState(folder))).toBe("ERR_INHOUSE_FILE_WRITE");
+    const other = join(folder, "letter.txt");
+    writeFileSync(other, "not a state");
+    expect(await codeOf(model.saveState(other))).toBe("ERR_INHOUSE_FILE_WRITE");
+    expect(readFileSync(other, "utf8")).toBe("not a state");
     expect(readdirSync(folder).filter((name) => name.endsWith(".tmp"))).toEqual([]);
   });
 });
