@@ -269,14 +269,13 @@ int run(Options given) {
   std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n", read * 1e-9,
               dot * 1e-9, fma * 1e-9, bf16 * 1e-9);
   std::printf("%-22s %6s %10s %10s %7s\n", "op", "calls", "ms", "floor ms", "share");
-  double floors = 0, sum = 0;
+  double floors = 0;
   for (const auto& [op, cost] : steps[0]) {
     std::vector<double> times;
     for (auto& step : steps) times.push_back(step[op].seconds);
     const double time = median(times),
                  floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma + cost.bf16s / bf16);
     floors += floor;
-    sum += time;
     std::printf("%-22s %6d %10.3f %10.3f %6.0f%%\n", op.c_str(), cost.calls, time * 1e3, floor * 1e3,
                 100 * floor / time);
   }
