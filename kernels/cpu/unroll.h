@@ -2,6 +2,12 @@
 // sanitizers, whose checks would make hours of compiling of it.
 #pragma once
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define INHOUSE_NO_UNROLL
+#endif
+#endif
+
 #if defined(INHOUSE_NO_UNROLL) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define INHOUSE_UNROLL
 #elif defined(__clang__)
