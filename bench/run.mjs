@@ -12,7 +12,7 @@
 // bench/results/MACHINE.speed.json, which docs/performance.md and its pictures are made from
 // (node scripts/performance-doc.mjs). Other results go there where --machine says so, and to OUT.
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 
@@ -76,8 +76,12 @@ for (const engine of engines) {
   const { version } = await import(`./peers/${engine}.mjs`);
   result.versions[engine] = version;
 }
+// What was measured so far is kept beside its place, should a later part fail.
+const partial = (out) => `${out}.partial`;
+const save = () => kept.forEach((out) => writeFileSync(partial(out), `${JSON.stringify(result, null, 1)}\n`));
 if (only.has("kernels")) {
   result.kernels = kernels();
+  save();
   for (const run of result.kernels.runs)
     console.log(`\n${plural(run.threads, "thread")}\n\n${kernelTable(run)}`);
 }
@@ -89,6 +93,7 @@ if (only.has("models")) {
     const model = await measureModel(path, { engines, threads, rounds, kvType, lists }, say);
     if (model === undefined) continue;
     result.models.push(model);
+    save();
     for (const warning of model.warnings) say(warning);
     console.log(`\n${model.file}\n\n${modelTable(model)}`);
   }
@@ -98,7 +103,8 @@ if (only.has("typescript")) {
   result.typescript = await measureTypescript(paths[0]);
   console.log(`\n${typescriptTable(result.typescript)}`);
 }
+save();
 for (const out of kept) {
-  writeFileSync(out, `${JSON.stringify(result, null, 1)}\n`);
+  renameSync(partial(out), out);
   say(`written to ${out}`);
 }

@@ -29,27 +29,34 @@ function corpus(folder) {
 async function stream(count) {
   const requests = new registry.Requests();
   let next = 0;
-  const engine = { submit: () => next++, cancel() {} };
+  const engine = { submit: () => next++, cancel() {}, pause() {}, resume() {} };
   const host = { engine, requests, running: new Set() };
   const read = async () => {
     const spec = { topLogprobs: -1 };
-    const input = { site: new sites.CallSite(stream), spec, seed: 1, prompt: () => new Int32Array(1) };
+    const prompt = () => ({ tokens: new Int32Array(1) });
+    const input = { site: new sites.CallSite(stream), spec, order: {}, seed: 1, prompt };
     for await (const _ of generations.makeGeneration(new runs.Run(host, input)));
   };
   const readers = Array.from({ length: count }, read);
-  const text = Buffer.from(" token");
+  const text = Buffer.from(" tokens ");
   for (let token = 1; token <= streamed; ++token) {
-    const finish = token === streamed ? "length" : "none";
-    const events = Array.from({ length: count }, (_, request) => ({
-      request,
-      finish,
-      tokens: [token],
-      text,
-    }));
-    requests.deliver(events);
+    const last = token === streamed;
+    const details = last ? Array.from({ length: count }, () => ({ finish: "length" })) : [];
+    requests.deliver(packEvents(count, token, text, last), details);
     await new Promise(setImmediate);
   }
   await Promise.all(readers);
+}
+
+/** A token and its text for each of the requests 0 … count - 1, as the addon packs them (NativeEventsCallback). */
+function packEvents(count, token, text, last) {
+  const words = new Int32Array(text.buffer.slice(text.byteOffset, text.byteOffset + text.length));
+  const events = Array.from({ length: count }, (_, request) => [
+    ...[request, 0, last ? request + 1 : 0, 1, text.length],
+    token,
+    ...words,
+  ]);
+  return Int32Array.from(events.flat());
 }
 
 /** The longest time in milliseconds that `work` keeps the event loop. */
@@ -66,7 +73,7 @@ async function longestHold(work) {
   return longest;
 }
 
-export async function measureTypescript(path) {
+export async function measureTypescript(path, { time = 1000, warmupTime = 200 } = {}) {
   const header = await headers.readHeader(path);
   const data = metadata.tokenizerData(header);
   const files = ["lib", "native", "test", "scripts"].flatMap((folder) => corpus(join(root, folder)));
@@ -77,7 +84,7 @@ export async function measureTypescript(path) {
   const ids = warm.encode(text);
   const pieces = Array.from(ids.subarray(0, 20_000), (id) => warm.tokenBytes(id));
   let fresh;
-  const bench = new Bench({ time: 1000, warmupTime: 200 });
+  const bench = new Bench({ time, warmupTime });
   // What each task's latency, in milliseconds, says: a rate, or a time per something.
   const meanings = new Map();
   const add = (name, unit, value, work, hooks) => {

@@ -186,6 +186,12 @@ export function resolveRequest<Options extends GenerateOptions>(
       `${call}: option 'speculation' is "draft"; expected another, as no draft model was loaded along`,
     );
   }
+  const { maxTokens = -1, minTokens = 0 } = options;
+  if (maxTokens >= 0 && minTokens > maxTokens) {
+    throw invalidArgument(
+      `${call}: option 'minTokens' is ${minTokens}; expected at most maxTokens, which is ${maxTokens}`,
+    );
+  }
   const biased = sampling.logitBias.map(([token]) => token);
   for (const [name, ids] of Object.entries({ stopTokens, bannedTokens, forcedTokens, logitBias: biased })) {
     const outside = ids.find((id) => id >= defaults.vocabularySize);
@@ -204,8 +210,8 @@ export function resolveRequest<Options extends GenerateOptions>(
       evaluateRows: false,
       logitsFrom: 0,
       sampling: nativeSampling(sampling, bannedTokens, defaults),
-      maxTokens: options.maxTokens ?? -1,
-      minTokens: options.minTokens ?? 0,
+      maxTokens,
+      minTokens,
       forcedTokens: Int32Array.from(forcedTokens),
       promptLogprobs: options.promptLogprobs ?? false,
       processLogits: options.logitsProcessor !== undefined,

@@ -193,7 +193,7 @@ export type LogitsProcessor = (
 export interface RequestOptions extends OrderOptions {
   /** The most tokens to generate, 0 … 2^31 - 1 (0 only computes the prompt). Default: until the context is full. */
   maxTokens?: number | undefined;
-  /** Tokens before which no stop token is drawn. Default 0. */
+  /** Tokens before which no stop token is drawn, at most `maxTokens`. Default 0. */
   minTokens?: number | undefined;
   /** Token ids that are never drawn; the same as a `logitBias` of -Infinity. */
   bannedTokens?: Iterable<number> | ArrayLike<number> | undefined;

@@ -9,6 +9,7 @@ import { readOptions } from "../bench/options.mjs";
 import { performancePage, summary } from "../bench/pages.mjs";
 import { picture } from "../bench/picture.mjs";
 import { modelTable } from "../bench/tables.mjs";
+import { measureTypescript } from "../bench/typescript.mjs";
 import { modelPath, smollm2 } from "./support/models.ts";
 
 const engine = (value: number, share: number) => ({ value, share, settings: { threads: 2 } });
@@ -98,6 +99,12 @@ test("a model that nothing fits is left out", async () => {
     ) as string,
     expect.stringContaining("left out: decode at depth 9000") as string,
   ]);
+});
+
+test("the TypeScript parts", async () => {
+  const parts = await measureTypescript(modelPath(smollm2), { time: 1, warmupTime: 0 });
+  expect(parts.map(({ name }: { name: string }) => name)).toContain("streaming to 16 readers, per token");
+  for (const { name, value } of parts) expect(value, name).toBeGreaterThan(0);
 });
 
 test("numbers of threads to try", async () => {

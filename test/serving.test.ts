@@ -180,7 +180,13 @@ describe("what may come", () => {
       .complete("One, two,", { ...greedy, maxTokens: 8, stopTokens: free.tokens, minTokens: 5 })
       .result();
     expect(stopped.tokens.length).toBeGreaterThanOrEqual(5);
-    for (const options of [{ bannedTokens: [1e9] }, { forcedTokens: [-1] }, { minTokens: 0.5 }, { n: 0 }]) {
+    for (const options of [
+      { bannedTokens: [1e9] },
+      { forcedTokens: [-1] },
+      { minTokens: 0.5 },
+      { minTokens: 5, maxTokens: 4 },
+      { n: 0 },
+    ]) {
       expect(() => model.complete("a", options)).toThrow(/option/);
     }
   });

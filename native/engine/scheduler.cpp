@@ -116,14 +116,13 @@ SequenceList::iterator Scheduler::in_the_way_of(const Sequence& sequence) {
 // In order, generations and texts alike: where blocks are short, those that become free are for the first
 // that waits. One that lacks a place holds back no text.
 void Scheduler::admit() {
-  const auto has_next = [](const SequenceList& line) { return !line.empty(); };
   for (;;) {
     SequenceList *first = &waiting_, *second = &waiting_texts_;
-    if (has_next(*second) && (!has_next(*first) || goes_before(*second->front(), *first->front())))
+    if (!second->empty() && (first->empty() || goes_before(*second->front(), *first->front())))
       std::swap(first, second);
-    if (!has_next(*first)) return;
+    if (first->empty()) return;
     if (admit_first(*first)) continue;
-    if (has_place(*first->front()) || !has_next(*second) || !admit_first(*second)) return;
+    if (has_place(*first->front()) || second->empty() || !admit_first(*second)) return;
   }
 }
 

@@ -101,7 +101,7 @@ class Rig {
     Vocabulary vocabulary;  // token t is written as its number in brackets, control tokens 0 and 1 as nothing
     vocabulary.offsets.push_back(0);
     for (uint32_t t = 0; t < shape.vocabulary; ++t) {
-      const std::string text = t < 2 ? "" : "[" + std::to_string(t) + "]";
+      const std::string text = t < 2 ? "" : std::string("[").append(std::to_string(t)).append("]");
       vocabulary.bytes.insert(vocabulary.bytes.end(), text.begin(), text.end());
       vocabulary.offsets.push_back(uint32_t(vocabulary.bytes.size()));
     }
@@ -139,6 +139,38 @@ inline RequestSpec request(int32_t prompt_tokens, int32_t max_tokens, float temp
   return spec;
 }
 
+inline Outcome run(Rig& rig, RequestSpec spec) {
+  return rig.collector.wait(rig.engine->submit(std::move(spec)));
+}
+
+inline void check_same(const Outcome& got, const Outcome& expected) {
+  CHECK(!got.error);
+  CHECK(got.tokens == expected.tokens);
+  CHECK(got.logprobs == expected.logprobs);
+  CHECK_EQ(got.text, expected.text);
+  CHECK(got.finish == expected.finish);
+}
+
+// Waits until the engine has nothing to do.
+inline EngineStats idle(Rig& rig) {
+  for (int i = 0; i < 5000; ++i) {
+    const EngineStats stats = rig.engine->stats();
+    if (stats.running + stats.waiting + stats.paused == 0) return stats;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  CHECK(false);
+  return {};
+}
+
+// A prompt that begins with `shared` tokens that all have.
+inline RequestSpec with_prefix(int32_t shared, int32_t own, int32_t salt, float temperature = 0.9f) {
+  RequestSpec spec = request(shared, 24, temperature);
+  const std::vector<int32_t> more = prompt_of(own, 200, salt + 1);
+  spec.prompt.insert(spec.prompt.end(), more.begin(), more.end());
+  spec.sampling.seed = uint64_t(salt);
+  return spec;
+}
+
 inline Code code_of(Rig& rig, RequestSpec spec) {
   try {
     rig.engine->submit(std::move(spec));
@@ -146,6 +178,51 @@ inline Code code_of(Rig& rig, RequestSpec spec) {
     return e.code();
   }
   return Code::internal;
+}
+
+// Allows tokens whose remainder by 3 is that of the number of tokens so far: an automaton of three states.
+class Thirds final : public Constraint {
+ public:
+  explicit Thirds(int32_t fail_at = -1) : fail_at_(fail_at) {}
+  void allow(std::span<uint32_t> mask) override {
+    if (count_ == fail_at_) throw Error(Code::invalid_argument, "the automaton is stuck");
+    for (size_t token = size_t(count_ % 3); token < 200; token += 3) mask[token / 32] |= 1u << (token % 32);
+  }
+  void accept(int32_t token) override {
+    CHECK_EQ(token % 3, count_ % 3);
+    ++count_;
+  }
+
+ private:
+  int32_t fail_at_, count_ = 0;
+};
+
+// A model over a file that is gone already.
+inline std::shared_ptr<Model> load_random(const RandomModel& shape, Device device) {
+  const std::string path = temp_path("random.gguf");
+  write_random_model(shape, path);
+  ModelOptions options;
+  options.path = path;
+  options.device = device;
+  options.cpu.threads = 1;
+  std::shared_ptr<Model> model = Model::load(options, {});
+  std::filesystem::remove(path);
+  return model;
+}
+
+// An adapter of one pair, all of one number.
+inline std::shared_ptr<const Adapter> small_adapter(const std::shared_ptr<const Model>& model, float value) {
+  const HyperParameters& h = model->hyper();
+  const auto matrix = [&](const char* name, int64_t rows, int64_t cols) {
+    const auto read = [value, count = rows * cols](void* dst) {
+      std::fill_n(static_cast<float*>(dst), count, value);
+    };
+    return LoraMatrix{name, kernels::quant_type(uint32_t(TypeId::f32)), rows, cols, read};
+  };
+  AdapterSource source{"adapter", {}, false, {}};
+  source.pairs.push_back(
+      {0, LoraTarget::v, 1, matrix("a", 1, h.width), matrix("b", int64_t(h.kv_heads) * h.head_dim_v, 1)});
+  return Adapter::load(model, source, {});
 }
 
 inline std::vector<RandomModel> shapes() {

@@ -364,22 +364,6 @@ TEST(step_costs_are_a_line_through_the_last_steps) {
   CHECK(cost.seconds(1) > 0.2 && cost.seconds(1) < 0.3);
 }
 
-namespace {
-
-std::shared_ptr<Model> load_draft(const RandomModel& shape, Device device) {
-  const std::string path = temp_path("draft.gguf");
-  write_random_model(shape, path);
-  ModelOptions options;
-  options.path = path;
-  options.device = device;
-  options.cpu.threads = 1;
-  std::shared_ptr<Model> model = Model::load(options, {});
-  std::filesystem::remove(path);
-  return model;
-}
-
-}  // namespace
-
 TEST(a_draft_model_changes_no_bit) {
   for (const Device device : devices()) {
     for (const RandomModel& shape : shapes()) {
@@ -388,7 +372,7 @@ TEST(a_draft_model_changes_no_bit) {
       small.layers = 1;
       for (const int kind : {0, 1, 2}) {
         EngineOptions options;
-        options.draft = load_draft(kind == 0 ? shape : kind == 1 ? other : small, device);
+        options.draft = load_random(kind == 0 ? shape : kind == 1 ? other : small, device);
         options.draft_tokens = 5;
         options.guess_always = true;
         options.kv_tokens = 640;
@@ -431,7 +415,7 @@ TEST(a_draft_of_the_same_weights_is_always_right) {
   for (const Device device : devices()) {
     for (const RandomModel& shape : shapes()) {
       EngineOptions options;
-      options.draft = load_draft(shape, device);
+      options.draft = load_random(shape, device);
       options.draft_tokens = 5;
       options.guess_always = true;
       Rig rig(shape, device, 1, options);
@@ -456,7 +440,7 @@ TEST(a_draft_over_the_context_and_its_end) {
       RequestSpec spec = request(70, shift < 0 ? -1 : 200, 0);
       spec.shift_keep = shift;
       Rig alone(shape, Device::cpu, 1, options);
-      options.draft = load_draft(shape, Device::cpu);
+      options.draft = load_random(shape, Device::cpu);
       options.guess_always = true;
       Rig rig(shape, Device::cpu, 1, options);
       const Outcome expected = alone.collector.wait(alone.engine->submit(spec));

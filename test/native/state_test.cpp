@@ -58,9 +58,6 @@ bool saves_nothing(Rig& rig, const StateFile& place, uint64_t most = kAll, const
 StateReport load(Rig& rig, const StateFile& place, const StateScope& scope = {}) {
   return load_state(access(rig), place.path, scope, kNever);
 }
-Outcome run(Rig& rig, RequestSpec spec) {
-  return rig.collector.wait(rig.engine->submit(std::move(spec)));
-}
 // "" where it loads.
 std::string refusal(Rig& rig, const StateFile& place, const StateScope& scope = {}) {
   try {
@@ -73,21 +70,6 @@ std::string refusal(Rig& rig, const StateFile& place, const StateScope& scope = 
 }
 bool says(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
-}
-
-// An adapter of one pair, all of one number.
-std::shared_ptr<const Adapter> small_adapter(const std::shared_ptr<const Model>& model, float value) {
-  const HyperParameters& h = model->hyper();
-  const auto matrix = [&](const char* name, int64_t rows, int64_t cols) {
-    const auto read = [value, count = rows * cols](void* dst) {
-      std::fill_n(static_cast<float*>(dst), count, value);
-    };
-    return LoraMatrix{name, kernels::quant_type(uint32_t(kernels::TypeId::f32)), rows, cols, read};
-  };
-  AdapterSource source{"adapter", {}, false, {}};
-  source.pairs.push_back(
-      {0, LoraTarget::v, 1, matrix("a", 1, h.width), matrix("b", int64_t(h.kv_heads) * h.head_dim_v, 1)});
-  return Adapter::load(model, source, {});
 }
 
 template <class T>
