@@ -111,7 +111,8 @@ function measure(path, { texts, rounds, threads, peer }) {
 }
 
 if (process.argv[2] === "--round") {
-  console.log(JSON.stringify(await round(process.argv.slice(3))));
+  const line = `${JSON.stringify(await round(process.argv.slice(3)))}\n`;
+  await new Promise((resolve) => process.stdout.write(line, resolve)); // more than a pipe holds
   process.exit(0);
 }
 const { values, positionals } = parseArgs({

@@ -34,7 +34,7 @@ ${rest.warnings?.length > 0 ? `\n${rest.warnings.map((warning) => `- ${warning}`
 
 /** One section for each machine's speeds (npm run bench), of what it measured. */
 function speed([name, result]) {
-  const { machine, date, versions, kernels, typescript } = result;
+  const { machine, date, versions, note, kernels, typescript } = result;
   const models = measuredModels(result);
   const engines = Object.entries(versions).map(([engine, version]) => `${engine} ${version}`);
   const runs = (kernels?.runs ?? []).map(
@@ -50,7 +50,7 @@ function speed([name, result]) {
   }
   return `### ${machine.processor}, ${machine.cores} cores
 
-Measured on ${date.slice(0, 10)} with ${engines.join(", ")} (\`bench/results/${name}\`). Medians; each engine at the number of threads, and with or without flash attention, that serves it best for the figure. Ratios above 1: inhouse is better.
+Measured on ${date.slice(0, 10)} with ${engines.join(", ")} (\`bench/results/${name}\`). Medians; each engine at the number of threads, and with or without flash attention, that serves it best for the figure. Ratios above 1: inhouse is better.${note === undefined ? "" : ` ${note}`}
 
 ${parts.join("\n")}`;
 }
