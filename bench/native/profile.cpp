@@ -282,7 +282,10 @@ int run(Options given) {
   const double total = median(totals);
   std::printf("%-22s %6s %10.3f %10.3f %6.0f%%\n", "step", "", total * 1e3, floors * 1e3,
               100 * floors / total);
-  std::printf("%.1f tokens/s\n", streams * rows / total);
+  double sum = 0;
+  for (const double seconds : totals) sum += seconds;
+  std::printf("%.1f tokens/s; %.1f over all rounds\n", streams * rows / total,
+              double(streams) * rows * double(totals.size()) / sum);
   return 0;
 }
 
