@@ -105,34 +105,44 @@ int64_t packed_panel_bytes(const PackedFormat& format, int64_t cols) {
   return (cols + format.block_k() - 1) / format.block_k() * format.block_bytes();
 }
 
-void pack_panel(const PackedType& type, uint32_t file_block_elements, uint32_t file_block_bytes,
-                const uint8_t* const* rows, int64_t cols, uint8_t* panel) {
-  const PackedFormat format = type.layout();
+void read_row_block(const PackedType& type, const QuantType& file, const uint8_t* row, int64_t index,
+                    int64_t cols, RowBlock* out) {
   // File blocks of 32 values are taken two at a time into a packed block of 64.
-  const int parts = format.block_k() / int(file_block_elements);
-  const int64_t file_blocks = cols / file_block_elements;
+  const PackedFormat format = type.layout();
+  const int parts = format.block_k() / int(file.block_elements);
+  row += uint64_t(index * parts) * file.block_bytes;
+  if (parts == 1) {
+    type.extract(row, out);
+    return;
+  }
+  const int64_t left = cols / file.block_elements - index * parts;
   const int part_groups = format.groups() / parts;
-  RowBlock row, part;
+  std::memset(out, 0, sizeof *out);
+  RowBlock part;
+  for (int p = 0; p < parts && p < left; ++p) {
+    type.extract(row + uint64_t(p) * file.block_bytes, &part);
+    // Of a size known here, or it would be a call.
+    if (parts == 2) std::memcpy(out->codes + p * 32, part.codes, 32);
+    for (int g = 0; g < part_groups; ++g) {
+      out->d[p * part_groups + g] = part.d[g];
+      out->minimum[p * part_groups + g] = part.minimum[g];
+    }
+  }
+}
+
+void pack_panel(const PackedType& type, const QuantType& file, const uint8_t* const* rows, int64_t cols,
+                uint8_t* panel) {
+  const PackedFormat format = type.layout();
+  RowBlock row;
   StepCodes steps[kMaxBlockSteps];
-  int64_t file_block = 0;
-  for (int64_t k = 0; k < cols; k += format.block_k(), file_block += parts, panel += format.block_bytes()) {
+  int64_t index = 0;
+  for (int64_t k = 0; k < cols; k += format.block_k(), ++index, panel += format.block_bytes()) {
     std::memset(panel + format.code_bytes(), 0, size_t(format.block_bytes() - format.code_bytes()));
     for (int lane = 0; lane < kPanelRows; ++lane) {
-      if (!rows[lane]) {
-        std::memset(&row, 0, sizeof row);
-      } else if (parts == 1) {
-        type.extract(rows[lane] + uint64_t(file_block) * file_block_bytes, &row);
+      if (rows[lane]) {
+        read_row_block(type, file, rows[lane], index, cols, &row);
       } else {
         std::memset(&row, 0, sizeof row);
-        for (int p = 0; p < parts && file_block + p < file_blocks; ++p) {
-          type.extract(rows[lane] + uint64_t(file_block + p) * file_block_bytes, &part);
-          // Of a size known here, or it would be a call.
-          if (parts == 2) std::memcpy(row.codes + p * 32, part.codes, 32);
-          for (int g = 0; g < part_groups; ++g) {
-            row.d[p * part_groups + g] = part.d[g];
-            row.minimum[p * part_groups + g] = part.minimum[g];
-          }
-        }
       }
       pack_scales(format, row, lane, panel);
       for (int s = 0; s < format.steps(); ++s)

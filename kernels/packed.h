@@ -124,9 +124,13 @@ const PackedType* packed_type(TypeId type);
 // Bytes of a panel of `cols` K values.
 int64_t packed_panel_bytes(const PackedFormat& format, int64_t cols);
 
+// Block `index` of a row of `cols` K values, taken apart; what lies behind its end is zeros.
+void read_row_block(const PackedType& type, const QuantType& file, const uint8_t* row, int64_t index,
+                    int64_t cols, RowBlock* out);
+
 // Packs one panel. rows: pointers to 16 rows of file blocks; null rows (padding) become zeros.
-void pack_panel(const PackedType& type, uint32_t file_block_elements, uint32_t file_block_bytes,
-                const uint8_t* const* rows, int64_t cols, uint8_t* panel);
+void pack_panel(const PackedType& type, const QuantType& file, const uint8_t* const* rows, int64_t cols,
+                uint8_t* panel);
 
 // The numbers row `lane` of a panel stands for, exactly as the type's own decoder gives them. dst [cols]
 void decode_packed_row(const PackedType& type, const uint8_t* panel, int lane, int64_t cols, float* dst);

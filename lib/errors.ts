@@ -21,6 +21,7 @@ export const errorCodes = [
   "MODEL_INVALID",
   "ADAPTER_INVALID",
   "DEVICE_UNAVAILABLE",
+  "DEVICE_LOST",
   "OUT_OF_MEMORY",
   "MEMORY_LOCK",
   "CONTEXT_OVERFLOW",

@@ -4,11 +4,15 @@ import { fileURLToPath } from "node:url";
 
 import type { NativeEngineOptions, NativeLoadOptions } from "./native.js";
 import { attempt, invalidArgument, namesIn, readOptions, type Rules, show } from "./options.js";
-import type { KvType, LoadOptions, OverrideValue } from "./types.js";
+import type { Device, KvType, LoadOptions, OverrideValue } from "./types.js";
 
-const devices = ["auto", "cpu", "reference"] as const;
 /** Every type that cached keys and values can have. */
 export const kvTypes = ["f32", "f16", "q8_0", "q4_0"] as const;
+
+function deviceProblem(value: unknown): string | undefined {
+  const fits = typeof value === "string" && /^(auto|cpu|reference|cuda(:\d{1,3})?)$/.test(value);
+  return fits ? undefined : '"auto", "cpu", "cuda", "cuda:0", "cuda:1" …, or "reference"';
+}
 
 const isKvType = (value: unknown): value is KvType => (kvTypes as readonly unknown[]).includes(value);
 
@@ -70,7 +74,7 @@ function draftProblem(value: unknown): string | undefined {
 /** What each option may be; types.ts says what it means. */
 export const loadRules = {
   contextLength: { kind: "integer", min: 1, max: 1 << 20 },
-  device: { kind: "choice", values: devices },
+  device: { kind: "other", problem: deviceProblem },
   instructionSet: { kind: "other", problem: instructionSetProblem },
   threads: { kind: "integer", min: 1, max: 512, words: ["auto"] },
   repack: { kind: "boolean" },
@@ -130,7 +134,9 @@ export interface ResolvedLoad {
   overrides: string[];
   signal: AbortSignal | undefined;
   onProgress: LoadOptions["onProgress"];
-  model: NativeLoadOptions;
+  device: Device;
+  /** All but the device. */
+  model: Omit<NativeLoadOptions, "device" | "cudaDevice" | "cudaImage" | "cudaDriver">;
   engine: NativeEngineOptions;
   /** The draft model's file. */
   draft: string | undefined;
@@ -172,8 +178,8 @@ export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
     overrides: overrideList(options.overrides),
     signal: options.signal,
     onProgress: options.onProgress,
+    device: options.device ?? "auto",
     model: {
-      device: options.device === "reference" ? "reference" : "cpu",
       threads: typeof options.threads === "number" ? options.threads : 0,
       instructionSet: instructionSet ?? "",
       repack: options.repack ?? true,

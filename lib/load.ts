@@ -1,7 +1,5 @@
 // The steps of a load: the header, then weights and tokenizer side by side, then the engine. All native work runs on
 // threads of its own; a load that is aborted rejects at once and its threads end by themselves soon after.
-import { AsyncResource } from "node:async_hooks";
-
 import { onAbort } from "./abort.js";
 import type { CallSite } from "./call-site.js";
 import { refuseOtherVocabulary, refuseSameFile } from "./draft.js";
@@ -9,11 +7,12 @@ import { InhouseError } from "./errors.js";
 import { type ModelHeader, openHeader } from "./header.js";
 import type { ResolvedLoad } from "./load-options.js";
 import { tokenizerData } from "./metadata.js";
-import { native, type NativeEngine, type NativeError, type NativeFile, type NativeModel } from "./native.js";
+import type { NativeEngine, NativeError, NativeModel } from "./native.js";
 import { Requests } from "./requests.js";
 import { samplingFromMetadata, type SamplingOptions } from "./sampling.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.js";
 import type { LoadOptions } from "./types.js";
+import { loadWeights } from "./weights.js";
 
 /** What a load gives. */
 export interface Loaded {
@@ -24,13 +23,15 @@ export interface Loaded {
   engine: NativeEngine;
   requests: Requests;
   described: ReturnType<NativeModel["describe"]>;
+  /** Why `device: "auto"` took the CPU. */
+  deviceFallback: string | undefined;
   /** The draft model's path, and the memory of its weights. */
   draft: { path: string; weightBytes: number } | undefined;
 }
 
 /** Runs a load until it is done, fails, or its signal is aborted. */
 export function load(
-  { path, overrides, signal, onProgress, model, engine, draft }: ResolvedLoad,
+  { path, overrides, signal, onProgress, device, model, engine, draft }: ResolvedLoad,
   site: CallSite,
 ): Promise<Loaded> {
   signal?.throwIfAborted();
@@ -47,15 +48,18 @@ export function load(
     const sampling = samplingFromMetadata(header.metadata);
     const progress = new Progress(second ? [header, second.header] : [header], onProgress, stop);
     stop.signal.throwIfAborted();
-    const start = (of: NativeFile) => startWeights(of, model, site, stop.signal, progress.part());
-    const weights = start(file);
-    const draftWeights = second ? start(second.file) : Promise.resolve(undefined);
+    const sources = (second ? [file, second.file] : [file]).map((of) => ({
+      file: of,
+      report: progress.part(),
+    }));
+    const weights = loadWeights(sources, device, model, site, stop.signal);
     try {
       const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal }).then(async (made) => {
         if (second) await refuseOtherVocabulary({ path, tokenizer: made }, second.header, stop.signal);
         return made;
       });
-      const [nativeModel, ready, nativeDraft] = await Promise.all([weights, tokenizer, draftWeights]);
+      const [{ models, fallback }, ready] = await Promise.all([weights, tokenizer]);
+      const [nativeModel, nativeDraft] = models as [NativeModel, NativeModel | undefined];
       stop.signal.throwIfAborted();
       const described = nativeModel.describe();
       const requests = new Requests();
@@ -71,7 +75,16 @@ export function load(
         second && nativeDraft
           ? { path: second.header.path, weightBytes: nativeDraft.describe().weightBytes }
           : undefined;
-      return { header, tokenizer: ready, sampling, engine: made, requests, described, draft: drafting };
+      return {
+        header,
+        tokenizer: ready,
+        sampling,
+        engine: made,
+        requests,
+        described,
+        deviceFallback: fallback,
+        draft: drafting,
+      };
     } catch (error) {
       // Whichever of the two goes on ends soon.
       stop.abort(reasonOf(error));
@@ -80,12 +93,10 @@ export function load(
       // From here on the engine alone, if there is one, holds the weights; the header's long arrays are not needed.
       file.close();
       second?.file.close();
-      for (const loading of [weights, draftWeights]) {
-        void loading.then(
-          (nativeModel) => nativeModel?.release(),
-          () => undefined,
-        );
-      }
+      void weights.then(
+        ({ models }) => models.forEach((loaded) => loaded.release()),
+        () => undefined,
+      );
     }
   };
   const forget = onAbort(signal, () => stop.abort(signal?.reason));
@@ -103,26 +114,6 @@ function blameOverride(error: unknown, overrides: readonly string[], site: CallS
   if (override === undefined) return error;
   const blame = `loadModel: override "${override}": ${message}`;
   return site.error("ERR_INHOUSE_INVALID_ARGUMENT", blame, { cause: error });
-}
-
-function startWeights(
-  file: NativeFile,
-  options: ResolvedLoad["model"],
-  site: CallSite,
-  signal: AbortSignal,
-  report: (bytes: number) => void,
-): Promise<NativeModel> {
-  return new Promise<NativeModel>((resolve, reject) => {
-    const onProgress = AsyncResource.bind(report, "InhouseLoad");
-    const cancel = native().loadModel(file, options, onProgress, (error: NativeError | null, model) => {
-      if (error) reject(signal.aborted ? (signal.reason as Error) : site.native(error));
-      else if (signal.aborted) {
-        model.release();
-        reject(signal.reason as Error);
-      } else resolve(model);
-    });
-    signal.addEventListener("abort", cancel, { once: true });
-  });
 }
 
 function startEngine(

@@ -519,7 +519,10 @@ function tokenText(tokenizer: Tokenizer, id: number | undefined): string | undef
   return id === undefined ? undefined : tokenizer.tokenText(id);
 }
 
-function infoOf({ header, described, engine, draft }: Loaded, hasChatTemplate: boolean): ModelInfo {
+function infoOf(
+  { header, described, deviceFallback, engine, draft }: Loaded,
+  hasChatTemplate: boolean,
+): ModelInfo {
   const { contextLength, maxConcurrent, maxQueue, maxBatchTokens, kvTokens, ...kv } = engine.describe();
   const { architecture, parameters, trainedContextLength, vocabularySize, layers } = described;
   const info: ModelInfo = {
@@ -539,6 +542,7 @@ function infoOf({ header, described, engine, draft }: Loaded, hasChatTemplate: b
     hasChatTemplate,
     device: described.device,
     deviceDescription: described.deviceDescription,
+    deviceFallback,
     kvType: { k: kv.kvTypeK, v: kv.kvTypeV },
     maxConcurrent,
     maxQueue,

@@ -73,7 +73,10 @@ export interface NativeLimits {
 }
 
 export interface NativeLoadOptions {
-  device: "cpu" | "reference";
+  device: "cpu" | "cuda" | "reference";
+  cudaDevice: number;
+  cudaImage: string;
+  cudaDriver: string;
   /** 0: as many as the process may use. */
   threads: number;
   /** Empty: the best. */

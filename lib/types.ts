@@ -5,8 +5,11 @@
 import type { kvTypes } from "./load-options.js";
 import type { speculations } from "./request.js";
 
-/** Where a model runs. `"auto"` takes the fastest device present; `"reference"` is plain float32 C++, for checks. */
-export type Device = "auto" | "cpu" | "reference";
+/**
+ * Where a model runs. `"cuda"` is the first NVIDIA GPU, `"cuda:1"` the second and so on; `"auto"` takes a GPU where the
+ * CUDA part is installed, there is one and the model fits, else the CPU; `"reference"` is plain float32 C++, for checks.
+ */
+export type Device = "auto" | "cpu" | "cuda" | `cuda:${number}` | "reference";
 
 /** The number type of cached keys and values. */
 export type KvType = (typeof kvTypes)[number];
@@ -106,10 +109,12 @@ export interface ModelInfo {
   readonly pooling: Pooling | "rank";
   /** Does the file carry a chat template (without one, `chat` throws ERR_INHOUSE_TEMPLATE_MISSING)? */
   readonly hasChatTemplate: boolean;
-  /** `"cpu"` or `"reference"`. */
+  /** `"cpu"`, `"cuda"` or `"reference"`. */
   readonly device: string;
   /** For people: `"cpu (AVX-512 VNNI), 2 threads"`. */
   readonly deviceDescription: string;
+  /** Why `device: "auto"` took the CPU though the CUDA part is installed; else undefined. */
+  readonly deviceFallback: string | undefined;
   readonly kvType: { readonly k: KvType; readonly v: KvType };
   readonly maxConcurrent: number;
   readonly maxQueue: number;

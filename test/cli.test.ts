@@ -145,7 +145,7 @@ describe("help and usage", () => {
       ["run", model, "x", "--threads", "0"],
       "--threads: expected a whole number from 1 to 512 or auto",
     ],
-    ["device", ["run", model, "x", "--device", "abacus"], "--device: expected auto, cpu, reference"],
+    ["device", ["run", model, "x", "--device", "abacus"], '--device: expected "auto", "cpu", "cuda"'],
     ["override", ["run", model, "x", "--override", "key"], "--override: expected KEY=VALUE"],
     ["bias", ["run", model, "x", "--logit-bias", "5"], "--logit-bias"],
     ["system and raw", ["run", model, "x", "--raw", "--system", "y"], "--system"],

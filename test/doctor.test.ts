@@ -154,6 +154,7 @@ describe("advice", () => {
     largePages: "madvise",
     controlGroup: { processors: undefined, memory: undefined },
     gpus: { driver: undefined, devices: [], looked: "" },
+    cudaImage: undefined,
     store: { path: "", models: [{ name: "small", bytes: 1e9 }], error: undefined },
   };
   const { processor } = fine;
@@ -197,6 +198,8 @@ describe("advice", () => {
 
   it("is not given without need, nor without a binary", () => {
     expect(advice(fine)).toEqual([]);
+    const gpus = { driver: "580", devices: ["H100"], looked: "" };
+    expect(advice({ ...fine, gpus, cudaImage: "/a/inhouse-cuda.fatbin" })).toEqual([]);
     expect(advice({ ...fine, binary: undefined, largePages: "never" })).toEqual([]);
   });
 });

@@ -63,7 +63,12 @@ const badLoads: [what: string, file: unknown, options: unknown, message: RegExp]
   ["contextLength NaN", file, { contextLength: NaN }, /'contextLength' is NaN/],
   ["contextLength as text", file, { contextLength: "64" }, /'contextLength' is '64'/],
   ["contextLength null", file, { contextLength: null }, /'contextLength' is null/],
-  ["an unknown device", file, { device: "tpu" }, /'device' is 'tpu'; expected "auto", "cpu", "reference"/],
+  [
+    "an unknown device",
+    file,
+    { device: "tpu" },
+    /'device' is 'tpu'; expected "auto", "cpu", "cuda", "cuda:0"/,
+  ],
   ["threads 0", file, { threads: 0 }, /'threads' is 0; expected .* from 1 to 512 or "auto"/],
   ["threads -1", file, { threads: -1 }, /'threads' is -1/],
   ["threads as another word", file, { threads: "all" }, /'threads' is 'all'/],

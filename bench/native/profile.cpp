@@ -52,6 +52,7 @@ class Profiler final : public Backend {
   std::string description() const override { return inner_->description(); }
   std::string layout() const override { return inner_->layout(); }
   std::string arithmetic(bool bf16) const override { return inner_->arithmetic(bf16); }
+  uint64_t available_memory() const override { return inner_->available_memory(); }
   float* allocate(uint64_t floats) override { return inner_->allocate(floats); }
   void release(float* memory) override { inner_->release(memory); }
   std::unique_ptr<Weight> load(const GgufFile& file, const TensorInfo& tensor, WeightUse use,
@@ -127,6 +128,9 @@ class Profiler final : public Backend {
   void begin_step() override { inner_->begin_step(); }
   void end_step() override { inner_->end_step(); }
   void synchronize() override { inner_->synchronize(); }
+  std::span<const float> read(const float* memory, size_t count) override {
+    return inner_->read(memory, count);
+  }
 
  private:
   template <class Work>

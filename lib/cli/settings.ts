@@ -56,7 +56,16 @@ function parseAdapter(text: string): AdapterFlag {
 
 /** How a model is loaded, and with which adapter it is used. */
 export const loadFlags = {
-  device: choice("device", "NAME", loadRules.device.values, "Where the model runs."),
+  device: {
+    name: "device",
+    value: "NAME",
+    help: "Where the model runs: auto, cpu, cuda, cuda:N or reference (default: auto).",
+    parse: (texts) => {
+      const expected = loadRules.device.problem(texts.at(-1)!);
+      if (expected === undefined) return texts.at(-1)!;
+      throw new UsageError(`expected ${expected}, got ${JSON.stringify(texts.at(-1))}`);
+    },
+  },
   threads: {
     name: "threads",
     short: "t",

@@ -26,9 +26,12 @@ ModelOptions read_model_options(std::shared_ptr<const GgufFile> file, Napi::Obje
   ModelOptions options;
   options.file = std::move(file);
   const std::string device = string_field(object, "device");
-  if (device != "cpu" && device != "reference")
-    throw Error(Code::invalid_argument, "device must be \"cpu\" or \"reference\"");
-  options.device = device == "cpu" ? Device::cpu : Device::reference;
+  if (device != "cpu" && device != "cuda" && device != "reference")
+    throw Error(Code::invalid_argument, "device must be \"cpu\", \"cuda\" or \"reference\"");
+  options.device = device == "cpu" ? Device::cpu : device == "cuda" ? Device::cuda : Device::reference;
+  options.cuda.device = int32_t(integer_field(object, "cudaDevice", 0, 1024));
+  options.cuda.image = string_field(object, "cudaImage");
+  options.cuda.driver = string_field(object, "cudaDriver");
   options.cpu.threads = int32_t(integer_field(object, "threads", 0, 512));
   options.cpu.instruction_set = string_field(object, "instructionSet");
   options.cpu.repack = bool_field(object, "repack");

@@ -33,6 +33,7 @@ namespace inhouse {
   X(model_invalid, "MODEL_INVALID")                       /* hyperparameters or tensor shapes wrong */ \
   X(adapter_invalid, "ADAPTER_INVALID")                   /* no adapter, or not for this model */      \
   X(device_unavailable, "DEVICE_UNAVAILABLE")             /* device or instruction set not present */  \
+  X(device_lost, "DEVICE_LOST")                           /* a GPU faulted or is gone */               \
   X(out_of_memory, "OUT_OF_MEMORY")                       /* an allocation failed */                   \
   X(memory_lock, "MEMORY_LOCK")                           /* the system refused to lock memory */      \
   X(context_overflow, "CONTEXT_OVERFLOW")                 /* prompt longer than the context */         \

@@ -30,7 +30,7 @@ void fit_memory(EngineOptions& options, const Model& model) {
     if (options.kv_tokens > 0)
       options.context_length = int32_t(std::min<int64_t>(options.context_length, options.kv_tokens));
   }
-  const uint64_t known = platform::memory_info().available;
+  const uint64_t known = model.backend().available_memory();
   const uint64_t available = known == 0 ? UINT64_MAX : known;
   uint64_t activations = ForwardPass::bytes_for(model, step_tokens(options), output_rows(options));
   if (options.draft) activations += Draft::activation_bytes_for(options);

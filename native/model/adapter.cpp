@@ -183,7 +183,7 @@ std::shared_ptr<const Adapter> Adapter::load(const std::shared_ptr<const Model>&
     check_pair(source, pair, h);
     total += loaded_bytes(pair.a) + loaded_bytes(pair.b);
   }
-  const uint64_t available = platform::memory_info().available;
+  const uint64_t available = model->backend().available_memory();
   if (available > 0 && total > available) {
     throw Error(Code::out_of_memory, "the adapter " + source.path + " takes " +
                                          std::to_string(total / 1'000'000) + " MB, with " +

@@ -264,13 +264,12 @@ std::span<const float> ForwardPass::logits(int32_t first, int32_t count) {
   }
   const int64_t floats = int64_t(count) * h.vocabulary;
   if (h.logit_softcap > 0) ops_.softcap(logits_, floats, h.logit_softcap);
-  ops_.synchronize();
-  return {logits_, size_t(floats)};
+  return ops_.read(logits_, size_t(floats));
 }
 
 std::span<const float> ForwardPass::hidden(int32_t first, int32_t count) const {
   const auto width = size_t(model_.hyper().width);
-  return {h_ + size_t(first) * width, size_t(count) * width};
+  return ops_.read(h_ + size_t(first) * width, size_t(count) * width);
 }
 
 }  // namespace inhouse

@@ -14,6 +14,8 @@ std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
   switch (options.device) {
     case Device::cpu:
       return make_cpu_backend(options.cpu);
+    case Device::cuda:
+      return make_cuda_backend(options.cuda);
     case Device::reference:
       return make_reference_backend(options.cpu);
   }
@@ -183,7 +185,8 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   binder.check_all_bound();
 
   model->store_ = WeightStore::shared(*file, model->backend_->layout());
-  const uint64_t available = options.cpu.repack ? platform::memory_info().available : 0;
+  const bool copied = options.device == Device::cuda || options.cpu.repack;
+  const uint64_t available = copied ? model->backend_->available_memory() : 0;
   model->store_->load(*file, *model->backend_, binder.requests(), available, control);
   if (tied) model->output = model->token_embedding;
   bool bf16 = false;

@@ -13,7 +13,7 @@
 
 namespace inhouse {
 
-enum class Device : uint8_t { cpu, reference };
+enum class Device : uint8_t { cpu, cuda, reference };
 
 struct ModelOptions {
   std::shared_ptr<const GgufFile> file;  // open already, with its overrides; then the next two are not used
@@ -21,6 +21,7 @@ struct ModelOptions {
   std::vector<std::string> overrides;  // "key=value" metadata overrides
   Device device = Device::cpu;
   CpuOptions cpu;
+  CudaOptions cuda;
   // What the model runs on instead of its backend, given that: for profilers. May be empty.
   std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)> wrap;
 };

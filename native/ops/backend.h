@@ -1,9 +1,10 @@
 // The op table: everything a forward pass needs from a device. The pass itself (native/model/forward.cpp) is
 // written once over this interface; a backend brings memory, weights in its own layout, and the ops.
 //
-// All activations are float32, row-major, contiguous, in memory from `allocate`. Rows are the batch's tokens.
-// Ops may run asynchronously; `synchronize` waits for all of them. Ops are called from one thread at a time
-// (the engine's) and validate nothing: shapes were checked when the model was bound.
+// All activations are float32, row-major, contiguous, in memory from `allocate`, which is the device's own:
+// `read` brings it to the caller. Rows are the batch's tokens. Ops may run asynchronously; `synchronize`
+// waits for all of them. Ops are called from one thread at a time (the engine's) and validate nothing: shapes
+// were checked when the model was bound.
 #pragma once
 
 #include <atomic>
@@ -157,6 +158,9 @@ class Backend {
   // whether the model has BF16 matrices.
   virtual std::string arithmetic(bool bf16) const = 0;
 
+  // Bytes that weights and caches may still take where this backend keeps them; 0: unknown.
+  virtual uint64_t available_memory() const = 0;
+
   // Zeroed memory for activations, aligned to 64 bytes; throws out_of_memory.
   virtual float* allocate(uint64_t floats) = 0;
   virtual void release(float* memory) = 0;
@@ -207,8 +211,17 @@ class Backend {
   // sleeping.
   virtual void begin_step() = 0;
   virtual void end_step() = 0;
-  // Waits for all ops; results in `allocate`d memory can then be read. Throws what an op failed with.
+  // Waits for all ops. Throws what one of them failed with.
   virtual void synchronize() = 0;
+  // Waits for all ops and gives `count` numbers of `allocate`d memory where the caller can read them, until
+  // the next op.
+  virtual std::span<const float> read(const float* memory, size_t count) = 0;
+};
+
+struct CudaOptions {
+  int32_t device = 0;  // by the driver's numbers
+  std::string image;   // path of the kernels' image
+  std::string driver;  // path of the driver's library; empty: the system's
 };
 
 struct CpuOptions {
@@ -220,6 +233,8 @@ struct CpuOptions {
 
 // Plain C++ in float32 throughout; what everything else is measured against.
 std::unique_ptr<Backend> make_reference_backend(const CpuOptions& options);
+// An NVIDIA GPU. Errors: device_unavailable where it or the driver is missing; from its ops also device_lost.
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
 // The SIMD backend. Errors: device_unavailable where the instruction set is unknown or missing here.
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);
 

@@ -11,6 +11,7 @@
 #include "native/ops/cpu_kernels.h"
 #include "native/ops/cpu_linear.h"
 #include "native/ops/cpu_weight.h"
+#include "native/platform/platform.h"
 
 namespace inhouse {
 namespace {
@@ -46,6 +47,8 @@ class CpuBackend final : public Backend {
     const std::string name = kernels_.name;
     return name == "baseline" || (bf16 && name == "avx512bf16") ? "cpu " + name : "cpu";
   }
+
+  uint64_t available_memory() const override { return platform::memory_info().available; }
 
   float* allocate(uint64_t floats) override {
     const uint64_t bytes = std::max<uint64_t>(floats, 1) * sizeof(float);
@@ -163,6 +166,7 @@ class CpuBackend final : public Backend {
   void begin_step() override { ThreadPool::shared().begin_step(threads_); }
   void end_step() override { ThreadPool::shared().end_step(); }
   void synchronize() override {}
+  std::span<const float> read(const float* memory, size_t count) override { return {memory, count}; }
 
  private:
   // Calls work(begin, end) over [0, count), on several threads where it is worth it. cost: of one, in

@@ -59,7 +59,7 @@ void CpuWeight::pack(const uint8_t* first_row, int64_t panel, uint8_t* dst) cons
   for (int r = 0; r < kPanelRows; ++r)
     from[r] = panel * kPanelRows + r < rows ? first_row + uint64_t(r) * row_bytes : nullptr;
   if (packed) {
-    kernels::pack_panel(*packed, type->block_elements, type->block_bytes, from, cols, dst);
+    kernels::pack_panel(*packed, *type, from, cols, dst);
   } else {
     kernels::pack_dense_panel(dense, from, cols, dst);
   }

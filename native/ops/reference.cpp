@@ -182,6 +182,8 @@ class ReferenceBackend final : public Backend {
 
   std::string arithmetic(bool) const override { return "reference"; }
 
+  uint64_t available_memory() const override { return platform::memory_info().available; }
+
   float* allocate(uint64_t floats) override {
     const uint64_t bytes = (std::max<uint64_t>(floats, 1) * sizeof(float) + 63) / 64 * 64;
     void* memory = ::operator new(bytes, kAlignment);
@@ -362,6 +364,7 @@ class ReferenceBackend final : public Backend {
   void begin_step() override { ThreadPool::shared().begin_step(threads_); }
   void end_step() override { ThreadPool::shared().end_step(); }
   void synchronize() override {}
+  std::span<const float> read(const float* memory, size_t count) override { return {memory, count}; }
 
  private:
   // p.out = x [rows, cols] times one matrix of the weight's stack.

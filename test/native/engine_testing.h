@@ -10,6 +10,7 @@
 
 #include "native/engine/engine.h"
 #include "test/native/check.h"
+#include "test/native/cuda_testing.h"
 #include "test/native/gguf_writer.h"
 #include "test/native/random_model.h"
 #include "test/native/temp_path.h"
@@ -97,6 +98,7 @@ class Rig {
     model_options.path = path_;
     model_options.device = device;
     model_options.cpu = cpu;
+    model_options.cuda = cuda_device();
     model = Model::load(model_options, {});
     Vocabulary vocabulary;  // token t is written as its number in brackets, control tokens 0 and 1 as nothing
     vocabulary.offsets.push_back(0);

@@ -52,6 +52,7 @@ function report(found: Examination, faster: readonly string[]): string {
       "GPU",
       gpu || (gpus.looked === undefined ? "not looked for on this system" : `none found in ${gpus.looked}`),
     ],
+    ["CUDA part", found.cudaImage ?? "none"],
     ["store", store.error ?? `${store.path}: ${models}`],
   ];
   const lines = rows.map(([name, value]) => `${name.padEnd(14)} ${value}`);

@@ -41,7 +41,8 @@ export function advice(found: Examination): string[] {
     );
   }
   const gpu = gpus.devices.join(", ") || (gpus.driver && "the GPU of this driver");
-  if (gpu) all.push(`Not used: ${gpu}. This version computes on processors alone.`);
+  if (gpu && found.cudaImage === undefined)
+    all.push(`Not used: ${gpu}. The CUDA part is experimental and has to be built (docs/cuda.md).`);
   return all;
 }
 

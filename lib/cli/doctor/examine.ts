@@ -5,6 +5,7 @@ import { availableParallelism, cpus, freemem, release, totalmem } from "node:os"
 import { InhouseError } from "../../errors.js";
 import { list, storeFolder } from "../../hub/index.js";
 import { loadedAddon, type NativeMachine } from "../../native.js";
+import { cudaPart } from "../../native/cuda.js";
 import { manifest } from "../../native/manifest.js";
 import { glibcVersion, platformName } from "../../native/platforms.js";
 import { groupLimits, type GroupLimits, readText } from "./control-group.js";
@@ -43,6 +44,8 @@ export interface Examination {
   largePages: string | undefined;
   controlGroup: GroupLimits;
   gpus: Gpus;
+  /** The CUDA part, where there is one. */
+  cudaImage: string | undefined;
   store: { path: string; models: { name: string; bytes: number }[]; error: string | undefined };
 }
 
@@ -80,6 +83,7 @@ export async function examine(): Promise<Examination> {
     largePages: /\[(\w+)\]/.exec(pages ?? "")?.[1],
     controlGroup: groupLimits(),
     gpus: findGpus(),
+    cudaImage: binary && (cudaPart(binary.path).image || undefined),
     store: await storeState(),
   };
 }
