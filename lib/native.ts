@@ -2,7 +2,7 @@
 // not fail on a machine that lacks the addon.
 import { join } from "node:path";
 
-import type { InhouseErrorCode } from "./errors.js";
+import { InhouseError, type InhouseErrorCode } from "./errors.js";
 import { load, type LoadedAddon } from "./native/load.js";
 import type { KvType, Speculation } from "./types.js";
 
@@ -412,6 +412,13 @@ let loaded: LoadedAddon | undefined;
 
 /** The addon and where it came from. Loaded at the first call; throws ERR_INHOUSE_NATIVE_LOAD. */
 export function loadedAddon(): LoadedAddon {
+  if (typeof __dirname === "undefined") {
+    throw new InhouseError(
+      "ERR_INHOUSE_NATIVE_LOAD",
+      "a bundle of ES modules cannot load the native part of inhouse: leave inhouse out of the bundle (external), " +
+        "or bundle as CommonJS",
+    );
+  }
   loaded ??= load(join(__dirname, ".."));
   return loaded;
 }

@@ -12,9 +12,8 @@ import { builtAddon, platform } from "./support/installed.js";
 const root = join(import.meta.dirname, "..");
 
 function doctor(args: string[], env: Record<string, string> = {}) {
-  const { INHOUSE_PREBUILD: _, ...inherited } = process.env;
   return spawnSync(process.execPath, [join(root, "dist/cli/main.js"), "doctor", ...args], {
-    env: { ...inherited, INHOUSE_CACHE: join(root, "no-such-cache"), ...env },
+    env: { ...process.env, INHOUSE_CACHE: join(root, "no-such-cache"), ...env },
     encoding: "utf8",
   });
 }

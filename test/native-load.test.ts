@@ -4,25 +4,32 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   realpathSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { compileFunction } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { explain } from "../lib/native/explain.js";
 import { isOlder } from "../lib/native/manifest.js";
-import { platformName, platforms } from "../lib/native/platforms.js";
+import { libc, platformName, platforms } from "../lib/native/platforms.js";
 import { builtAddon, install, type Installation, platform } from "./support/installed.js";
 import { modelPath, smollm2 } from "./support/models.js";
 
 const linux = process.platform === "linux";
 const newerPermission = !isOlder(process.versions.node, "22.13");
 const permission = newerPermission ? "--permission" : "--experimental-permission";
+
+// Each test says itself where to look.
+delete process.env.INHOUSE_PREBUILD;
+delete process.env.NODE_OPTIONS;
 
 let base: string;
 beforeAll(() => {
@@ -54,10 +61,9 @@ function attempt(folder: string, { flags = [], env = {}, first = "", wrapper = [
     'readHeader("package.json").catch((error) => console.log(error.code, error.message));';
   writeFileSync(join(folder, "package.json"), "{}  ");
   const [command, ...args] = [...wrapper, process.execPath, ...flags, "-e", script];
-  const { INHOUSE_PREBUILD: _, NODE_OPTIONS: __, ...inherited } = process.env;
   const { stdout, stderr } = spawnSync(command, args, {
     cwd: folder,
-    env: { ...inherited, NODE_NO_WARNINGS: "1", ...env },
+    env: { ...process.env, NODE_NO_WARNINGS: "1", ...env },
     encoding: "utf8",
   });
   expect(stderr).toBe("");
@@ -86,6 +92,34 @@ describe("the addon is loaded", () => {
     mkdirSync(builds, { recursive: true });
     symlinkSync(builtAddon, join(builds, "inhouse.node"));
     expect(attempt(folder)).toMatch(works);
+  });
+
+  it("from its package, whatever addons other packages have beside the program", () => {
+    const folder = installed();
+    const others = join(folder, "prebuilds", `${process.platform}-${process.arch}`);
+    mkdirSync(others, { recursive: true });
+    symlinkSync(import.meta.filename, join(others, "leveldown.node"));
+    const first = `process.execPath = ${JSON.stringify(join(folder, "program"))}`;
+    expect(attempt(folder, { first })).toMatch(works);
+  });
+
+  it("from its package, whatever addon the program has whose bundle it is in", () => {
+    const folder = installed();
+    const builds = join(folder, "build/Release");
+    mkdirSync(builds, { recursive: true });
+    symlinkSync(import.meta.filename, join(builds, "app.node"));
+    writeFileSync(join(folder, "package.json"), '{ "name": "app" }');
+    const script = `
+      const { load } = require("./node_modules/inhouse/dist/native/load.js");
+      console.log(load(process.cwd()).package);`;
+    const bundle = (env: Record<string, string>) =>
+      spawnSync(process.execPath, ["-e", script], {
+        cwd: folder,
+        env: { ...process.env, ...env },
+        encoding: "utf8",
+      }).stdout;
+    expect(bundle({ APP_PREBUILD: folder })).toBe(`@inhouse/${platform}\n`);
+    expect(bundle({ INHOUSE_PREBUILD: join(import.meta.dirname, "..") })).toBe("undefined\n");
   });
 
   it.runIf(linux)("from the package for this C library where both are installed", () => {
@@ -127,7 +161,7 @@ describe("a load that fails says what was found and what mends it:", () => {
     expect(attempt(installed({ platforms: { [other]: null } }))).toEqual(
       fails(
         `but @inhouse/${other}, so node_modules or the lock file came from another system`,
-        "rm -rf node_modules",
+        "delete node_modules and package-lock.json",
       ),
     );
   });
@@ -135,7 +169,7 @@ describe("a load that fails says what was found and what mends it:", () => {
   it.runIf(linux)("a package for another C library", () => {
     const other = platform.endsWith("-musl") ? platform.slice(0, -5) : `${platform}-musl`;
     expect(attempt(installed({ platforms: { [other]: null } }))).toEqual(
-      fails(`but @inhouse/${other}, which is for another C library`, "rm -rf node_modules"),
+      fails(`but @inhouse/${other}, which is for another C library`, "delete node_modules"),
     );
   });
 
@@ -175,6 +209,46 @@ describe("a load that fails says what was found and what mends it:", () => {
   it("an empty folder in INHOUSE_PREBUILD", () => {
     expect(attempt(installed(), { env: { INHOUSE_PREBUILD: import.meta.dirname } })).toEqual(
       fails(`of ${import.meta.dirname} for a local build`, "unset INHOUSE_PREBUILD"),
+    );
+  });
+
+  it("an addon of another version, or a damaged one, in INHOUSE_PREBUILD", () => {
+    const mends = "unset INHOUSE_PREBUILD, or build it anew: npm run build:addon in the folder it names";
+    const folder = installed({ version: "99.1.2" });
+    const clone = join(folder, "clone");
+    const builds = join(clone, "build/Release");
+    mkdirSync(builds, { recursive: true });
+    symlinkSync(builtAddon, join(builds, "inhouse.node"));
+    expect(attempt(folder, { env: { INHOUSE_PREBUILD: clone } })).toEqual(
+      fails(/inhouse\.node of version \d+\.\d+\.\d+; /, mends),
+    );
+    rmSync(join(builds, "inhouse.node"));
+    symlinkSync(import.meta.filename, join(builds, "inhouse.node"));
+    expect(attempt(folder, { env: { INHOUSE_PREBUILD: clone } })).toEqual(fails("it may be damaged", mends));
+  });
+
+  it("an addon in a bundle", () => {
+    const error = Object.assign(new Error("/app/dist/inhouse-AB.node: file too short"), {
+      code: "ERR_DLOPEN_FAILED",
+    });
+    const failure = { root: base, platform: "linux-x64" };
+    expect(explain({ ...failure, error })).toContain(
+      "found /app/dist/inhouse-AB.node, which could not be loaded: /app/dist/inhouse-AB.node: file too short; it may",
+    );
+    const disabled = Object.assign(new Error("no"), { code: "ERR_DLOPEN_DISABLED" });
+    expect(explain({ ...failure, error: disabled })).toContain("found the addon in this program, which");
+    expect(explain({ ...failure, version: "0.0.1" })).toContain("the addon in this program of version 0.0.1");
+  });
+
+  it("a bundle of ES modules", () => {
+    const file = join(import.meta.dirname, "../dist/native.js");
+    const module = { exports: {} as { native(): unknown } };
+    // As in one, there is no __dirname.
+    const parameters = ["module", "exports", "require"];
+    const body = compileFunction(readFileSync(file, "utf8"), parameters) as (...values: unknown[]) => void;
+    body(module, module.exports, createRequire(file));
+    expect(() => module.exports.native()).toThrow(
+      /leave inhouse out of the bundle \(external\), or bundle as/,
     );
   });
 
@@ -224,10 +298,23 @@ describe("a load that fails says what was found and what mends it:", () => {
     const error = new Error(
       "/lib/libc.so.6: version `GLIBC_2.99' not found (required by inhouse.node)\nmore",
     );
-    const text = explain({ root: base, platform: "linux-x64", path: join(base, "inhouse.node"), error });
-    expect(text).toContain("version `GLIBC_2.99' not found");
-    expect(text).not.toContain("more");
+    const failure = { root: base, platform: "linux-x64", path: join(base, "inhouse.node"), error };
+    const old = explain(failure, "2.27");
+    expect(old).toContain("version `GLIBC_2.99' not found");
+    expect(old).not.toContain("more");
+    expect(old).toMatch(/linux-x64 \(glibc 2\.27\).*; use a system with glibc 2\.28 or newer$/);
+    // One that asks for more than packages do is not the package's.
+    expect(explain(failure, "2.28")).toMatch(/; install anew: [^;]*$/);
   });
+});
+
+it("knows the C library by Node's loader, or by the report", () => {
+  const report = (version?: string) => () => version;
+  expect(libc("ELF /lib64/ld-linux-x86-64.so.2", report())).toBe("glibc");
+  expect(libc("ELF /lib/ld-linux-aarch64.so.1", report())).toBe("glibc");
+  expect(libc("ELF /lib/ld-musl-x86_64.so.1", report("2.36"))).toBe("musl");
+  expect(libc("", report("2.36"))).toBe("glibc");
+  expect(libc("", report())).toBe("musl");
 });
 
 it("knows platforms by their packages' names", () => {

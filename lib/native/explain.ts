@@ -14,7 +14,7 @@ export interface Failure {
   root: string;
   /** As packages are called: "linux-x64-musl". */
   platform: string;
-  /** The binary that was found. */
+  /** The binary that was found; undefined also for one that a bundler has put into a program's own files. */
   path?: string | undefined;
   /** What came of loading it, or of looking for the package. */
   error?: unknown;
@@ -22,17 +22,22 @@ export interface Failure {
   version?: string;
 }
 
+const ownGlibc = () => (process.platform === "linux" ? glibcVersion() : undefined);
+
 /** What was wanted, for the beginning of a message. */
-export function subject(platform: string): string {
-  const glibc = process.platform === "linux" ? glibcVersion() : undefined;
+export function subject(platform: string, glibc = ownGlibc()): string {
   const library = glibc === undefined ? "" : ` (glibc ${glibc})`;
   return `the native part of inhouse ${manifest.version} for ${platform}${library}, Node ${process.versions.node}`;
 }
 
-export function explain(failure: Failure): string {
-  const [found, remedy] = failure.path === undefined ? missing(failure) : refused(failure, failure.path);
-  return `${subject(failure.platform)}: ${found}; ${remedy}`;
+export function explain(failure: Failure, glibc = ownGlibc()): string {
+  const { path, version, error } = failure;
+  const isThere = (path ?? version) !== undefined || codeOf(error).startsWith("ERR_DLOPEN_");
+  const [found, remedy] = isThere ? refused(failure, glibc) : missing(failure);
+  return `${subject(failure.platform, glibc)}: ${found}; ${remedy}`;
 }
+
+const codeOf = (error: unknown) => String((error as NodeJS.ErrnoException | undefined)?.code);
 
 /** Under --permission. */
 const { permission } = process as { permission?: { has(scope: string, reference?: string): boolean } };
@@ -49,7 +54,8 @@ function exists(path: string): boolean {
 /** What was found, and what mends it. */
 type Finding = [found: string, remedy: string];
 
-const reinstall = "install anew: rm -rf node_modules && npm install";
+const reinstall = "install anew: delete node_modules, then: npm install";
+const reinstallHere = "delete node_modules and package-lock.json, then: npm install";
 
 function missing({ root, platform, error }: Failure): Finding {
   const tuple = `${process.platform}-${process.arch}`;
@@ -94,14 +100,11 @@ function missing({ root, platform, error }: Failure): Finding {
     const reason = same
       ? "which is for another C library than this Node's"
       : "so node_modules or the lock file came from another system";
-    return [
-      `${nothing}, but ${others}, ${reason}`,
-      "install on this one: rm -rf node_modules package-lock.json && npm install",
-    ];
+    return [`${nothing}, but ${others}, ${reason}`, `install on this one: ${reinstallHere}`];
   }
   return [
     `${nothing}: optional dependencies were left out (--omit=optional, --no-optional), or the lock file lacks this platform`,
-    "install them: npm install --include=optional; if that does not help: rm -rf node_modules package-lock.json && npm install",
+    `install them: npm install --include=optional; if that does not help, ${reinstallHere}`,
   ];
 }
 
@@ -117,18 +120,25 @@ function installedPackages(): Map<string, string> {
   return found;
 }
 
-function refused({ root, error, version }: Failure, path: string): Finding {
+function refused({ root, path: known, error, version }: Failure, glibc: string | undefined): Finding {
+  const words = error instanceof Error ? firstLine(error) : String(error);
+  // Of a bundle only the loader's words may tell it.
+  const path = known ?? /(?:\/|\b[A-Za-z]:\\).*?\.node\b/.exec(words)?.[0] ?? "the addon in this program";
   const isClone = path.startsWith(root) && exists(join(root, "CMakeLists.txt"));
-  const again = isClone ? "build it anew: npm run build:addon" : reinstall;
+  const build = "build it anew: npm run build:addon";
+  const again = process.env.INHOUSE_PREBUILD
+    ? `unset INHOUSE_PREBUILD, or ${build} in the folder it names`
+    : isClone
+      ? build
+      : reinstall;
   if (version !== undefined) return [`found ${path} of version ${version}`, again];
 
-  if ((error as NodeJS.ErrnoException).code === "ERR_DLOPEN_DISABLED") {
+  if (codeOf(error) === "ERR_DLOPEN_DISABLED") {
     const found = `found ${path}, which this process may not load`;
     return permission !== undefined
       ? [`${found}: --permission is in force without --allow-addons`, "start node with --allow-addons"]
       : [`${found}: --no-addons is in force`, "start node without --no-addons (look into NODE_OPTIONS too)"];
   }
-  const words = error instanceof Error ? firstLine(error) : String(error);
   const found = `found ${path}, which could not be loaded: ${words}`;
   const mount = mountPoint(path);
   if (mount?.noexec) {
@@ -139,7 +149,7 @@ function refused({ root, error, version }: Failure, path: string): Finding {
   }
   const [, wanted] = /version `GLIBC_([\d.]+)' not found/.exec(words) ?? [];
   if (wanted !== undefined) {
-    const old = isOlder(glibcVersion() ?? "0", oldestGlibc);
+    const old = isOlder(glibc ?? "0", oldestGlibc);
     return [found, old ? `use a system with glibc ${oldestGlibc} or newer` : again];
   }
   return [`${found}; it may be damaged, or for another processor or C library`, again];

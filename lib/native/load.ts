@@ -1,5 +1,7 @@
 // Finds the addon and loads it: a local build where there is one, else the platform's package.
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { join, resolve, sep } from "node:path";
 
 import { InhouseError } from "../errors.js";
 import type { NativeAddon } from "../native.js";
@@ -9,7 +11,8 @@ import { isPlatform, type Platform, platformName } from "./platforms.js";
 
 export interface LoadedAddon {
   addon: NativeAddon;
-  path: string;
+  /** Undefined where a bundler has put it into a program's own files. */
+  path: string | undefined;
   /** The package it came from; undefined: a local build. */
   package: string | undefined;
 }
@@ -37,20 +40,32 @@ export function load(root: string): LoadedAddon {
   } catch (error) {
     throw failed({ path: local ?? packagePath(platform), error });
   }
-  const path = local ?? packagePath(platform)!;
+  const path = local ?? packagePath(platform);
   if (addon.version !== manifest.version) throw failed({ path, version: addon.version ?? "unknown" });
   return { addon, path, package: packaged ? `@inhouse/${platform}` : undefined };
 }
 
-/** What node-gyp-build finds: build/Release, build/Debug or prebuilds/ in `root` or in the folder INHOUSE_PREBUILD. */
+/**
+ * What node-gyp-build finds in the folder INHOUSE_PREBUILD, else in `root`: build/Release, build/Debug or prebuilds/. In a
+ * bundle `root` is some folder of the program's, and node-gyp-build looks beside the running program too: the addons of
+ * other packages that may stand there are not ours.
+ */
 function localBuild(root: string): string | undefined {
+  const given = process.env.INHOUSE_PREBUILD;
+  const folder = resolve(given || root);
   try {
+    if (!given && !isOurs(root)) return undefined;
     // eslint-disable-next-line @typescript-eslint/no-require-imports
-    return (require("node-gyp-build") as { path(folder: string): string }).path(root);
+    const found = resolve((require("node-gyp-build") as { path(folder: string): string }).path(folder));
+    return found.startsWith(folder + sep) ? found : undefined;
   } catch {
     return undefined;
   }
 }
+
+const isOurs = (folder: string) =>
+  (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { name?: unknown }).name ===
+  manifest.name;
 
 /** Where the package of a platform has its addon; undefined where it is not installed. */
 function packagePath(platform: string): string | undefined {

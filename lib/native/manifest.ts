@@ -1,4 +1,5 @@
 interface Manifest {
+  name: string;
   version: string;
   engines: { node: string };
 }

@@ -31,10 +31,10 @@ export const isPlatform = (name: string): name is Platform => (platforms as read
  * The C library of this Node on Linux. Its dynamic loader's name stands near the beginning of the program; where it
  * does not, or must not be read, the diagnostic report tells, which takes ten times longer.
  */
-export function libc(): Libc {
-  const [name] = /ld-(linux|musl)-/.exec(programHead()) ?? [];
+export function libc(head = programHead(), glibc = glibcVersion): Libc {
+  const [name] = /ld-(linux|musl)-/.exec(head) ?? [];
   if (name !== undefined) return name === "ld-musl-" ? "musl" : "glibc";
-  return glibcVersion() === undefined ? "musl" : "glibc";
+  return glibc() === undefined ? "musl" : "glibc";
 }
 
 function programHead(): string {

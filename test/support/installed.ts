@@ -1,14 +1,16 @@
 // The package as npm would install it, in a folder of a test's own.
 import { cpSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 
 import { platformName } from "../../lib/native/platforms.js";
 
 const root = join(import.meta.dirname, "../..");
 
-/** The name of this machine's platform package, and the addon that was built here for it. */
+/** The name of this machine's platform package, and the addon that the tests run with: INHOUSE_PREBUILD may name another. */
 export const platform = platformName();
-export const builtAddon = join(root, "build/Release/inhouse.node");
+const require = createRequire(import.meta.url);
+export const builtAddon = (require("node-gyp-build") as { path(folder: string): string }).path(root);
 
 export interface Installation {
   /** What is installed of each platform: a file to be its addon; null: its addon is missing. Default: this machine's. */

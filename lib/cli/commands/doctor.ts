@@ -23,6 +23,10 @@ export const doctorCommand: Command = {
   },
 };
 
+function where({ path, bytes: size }: NonNullable<Examination["binary"]>): string {
+  return `${path ?? "within this program"}${size === undefined ? "" : `, ${bytes(size)}`}`;
+}
+
 function report(found: Examination, faster: readonly string[]): string {
   const { binary, error, processor, memory, controlGroup, gpus, store } = found;
   const limits = [
@@ -39,7 +43,7 @@ function report(found: Examination, faster: readonly string[]): string {
     ["inhouse", found.version],
     ["Node", `${found.node}, ${found.platform}${found.libc === undefined ? "" : `, ${found.libc}`}`],
     ["system", `${process.platform} ${found.release}`],
-    ["binary", binary ? `${binary.path}, ${bytes(binary.bytes)}` : "none"],
+    ["binary", binary ? where(binary) : "none"],
     ["from", binary ? (binary.package ?? "a local build") : "nowhere; see below"],
     ["processor", processor.model],
     ["processors", `${processor.logical}, ${processor.available} for this process`],

@@ -10,7 +10,7 @@ export function advice(found: Examination): string[] {
   const emulated = processor.model.startsWith("Apple") || process.env.PROCESSOR_IDENTIFIER?.startsWith("ARM");
   if (platform.endsWith("-x64") && emulated)
     all.push("This Node is built for x64 and runs emulated on an ARM processor: install Node for arm64.");
-  if (/[\\/]build[\\/]Debug[\\/]/.test(binary.path))
+  if (/[\\/]build[\\/]Debug[\\/]/.test(binary.path ?? ""))
     all.push("The binary is a debug build: build it anew with npm run build:addon.");
   all.push(...instructions(processor, platform));
   const limit = controlGroup.processors;

@@ -21,7 +21,15 @@ export interface Examination {
   release: string;
   /** "glibc 2.36"; undefined where there is only one. */
   libc: string | undefined;
-  binary: { path: string; package: string | undefined; version: string; bytes: number } | undefined;
+  /** Path and size are undefined where they cannot be known, as in a bundle. */
+  binary:
+    | {
+        path: string | undefined;
+        package: string | undefined;
+        version: string;
+        bytes: number | undefined;
+      }
+    | undefined;
   /** Why there is no binary. */
   error: { code: string; message: string } | undefined;
   processor: {
@@ -91,11 +99,19 @@ export async function examine(): Promise<Examination> {
 function binaryState(): Pick<Examination, "binary" | "error"> & { machine?: NativeMachine } {
   try {
     const { addon, path, package: from } = loadedAddon();
-    const binary = { path, package: from, version: addon.version, bytes: statSync(path).size };
+    const binary = { path, package: from, version: addon.version, bytes: sizeOf(path) };
     return { binary, error: undefined, machine: addon.machine() };
   } catch (error) {
     if (!InhouseError.is(error)) throw error;
     return { binary: undefined, error: { code: error.code, message: error.message } };
+  }
+}
+
+function sizeOf(path: string | undefined): number | undefined {
+  try {
+    return path === undefined ? undefined : statSync(path).size;
+  } catch {
+    return undefined; // --permission
   }
 }
 
