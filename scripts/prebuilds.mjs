@@ -9,7 +9,7 @@
 //   npm run prebuilds                                   all platforms
 //   npm run prebuilds -- --target linux-arm64 [--target …]
 //
-// Linux with Python, CMake and, for linux-x64, g++ is all that must be there; the cross compiler is installed into
+// Linux on x64 with Python, CMake and g++ is all that must be there; the cross compiler is installed into
 // .cache. What has been built for other platforms before stays.
 import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -17,24 +17,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { makePackage, writeChecksums } from "./prebuilds/packages.mjs";
-import { targets } from "./prebuilds/targets.mjs";
+import { chosenTargets, targets } from "./prebuilds/targets.mjs";
 import { root } from "./source-files.mjs";
 
 const prebuildify = promisify(createRequire(import.meta.url)("prebuildify"));
 const out = join(root, "build-prebuilds");
-
-/** The targets that the command line names. Throws for those that cannot be built. */
-function chosen() {
-  const { values } = parseArgs({ options: { target: { type: "string", multiple: true } } });
-  const all = Object.keys(targets);
-  const wanted = (values.target ?? all).flatMap((names) => names.split(","));
-  const unknown = wanted.filter((name) => !all.includes(name));
-  if (unknown.length > 0)
-    throw new Error(`cannot be built: ${unknown.join(", ")}; there is ${all.join(", ")}`);
-  if (process.platform === "win32")
-    throw new Error("the cross compilers are started by shell scripts: use Linux");
-  return all.filter((name) => wanted.includes(name));
-}
 
 /** Builds one target; the binary's path. */
 async function build(name) {
@@ -59,7 +46,10 @@ async function build(name) {
 }
 
 try {
-  const names = chosen();
+  const { values } = parseArgs({ options: { target: { type: "string", multiple: true } } });
+  const names = chosenTargets(values.target);
+  if (process.platform !== "linux" || process.arch !== "x64")
+    throw new Error("the binaries are built on Linux on x64, whose g++ compiles its kernels");
   const [, zig] = /^ziglang==(.*)$/m.exec(readFileSync(join(root, "requirements-prebuilds.txt"), "utf8"));
   const megabytes = (path) => `${(statSync(path).size / 1e6).toFixed(2)} MB`;
   for (const [i, name] of names.entries()) {

@@ -5,6 +5,9 @@
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
 #endif
 
 #include "kernels/kernels.h"
@@ -91,6 +94,15 @@ bool has_neondot() {
 }
 bool has_neoni8mm() {
   return has_neondot() && has_feature("hw.optional.arm.FEAT_I8MM");
+}
+#elif defined(_WIN32)
+// winnt.h's PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE and PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE, which older
+// copies of it lack; a system that does not know one says no.
+bool has_neondot() {
+  return IsProcessorFeaturePresent(43) != 0;
+}
+bool has_neoni8mm() {
+  return has_neondot() && IsProcessorFeaturePresent(66) != 0;
 }
 #else
 bool has_neondot() {

@@ -98,6 +98,8 @@ function requirePackage(platform: Platform): unknown {
         return require("@inhouse/darwin-x64");
       case "win32-x64":
         return require("@inhouse/win32-x64");
+      case "win32-arm64":
+        return require("@inhouse/win32-arm64");
     }
   } catch (error) {
     throw error;

@@ -12,6 +12,7 @@ export const platforms = [
   "darwin-arm64",
   "darwin-x64",
   "win32-x64",
+  "win32-arm64",
 ] as const;
 
 export type Platform = (typeof platforms)[number];

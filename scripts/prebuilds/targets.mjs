@@ -42,6 +42,13 @@ export const targets = {
     system: "Windows",
     processor: "AMD64",
   },
+  "win32-arm64": {
+    platform: "win32",
+    arch: "arm64",
+    triple: "aarch64-windows-gnu",
+    system: "Windows",
+    processor: "ARM64",
+  },
 };
 
 /** What prebuildify says of a target in its environment, as the target's name. */
@@ -54,4 +61,17 @@ export function targetName({ PREBUILD_PLATFORM: platform, PREBUILD_ARCH: arch, P
       (target.libc === undefined || target.libc === libc)
     );
   });
+}
+
+/**
+ * The targets that `--target` names, in the order of the table.
+ * @param {string[]} [lists] names with commas between them; undefined: all
+ * @returns {string[]}
+ */
+export function chosenTargets(lists) {
+  const all = Object.keys(targets);
+  const wanted = lists?.flatMap((names) => names.split(",")) ?? all;
+  const unknown = wanted.filter((name) => !all.includes(name));
+  if (unknown.length > 0) throw new Error(`there is no target ${unknown.join(", ")}, only ${all.join(", ")}`);
+  return all.filter((name) => wanted.includes(name));
 }
