@@ -22,6 +22,7 @@ const printer = ts.createPrinter({ removeComments: true });
 export function memberNames(declaration) {
   const names = new Set();
   const visit = (node) => {
+    if (ts.isConstructorDeclaration(node)) return; // nobody but the library calls them
     const isMember = ts.isTypeElement(node) || ts.isClassElement(node);
     const isPrivate = isMember && (ts.getCombinedModifierFlags(node) & ts.ModifierFlags.Private) !== 0;
     if (isMember && !isPrivate && node.name && ts.isIdentifier(node.name)) names.add(node.name.text);
