@@ -40,10 +40,12 @@ function gxx() {
   );
 }
 
-/** Writes a program that starts another with some arguments before its own. */
-function wrapper(path, command) {
-  const text = `#!/bin/sh\nexec ${command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ")} "$@"\n`;
-  // One that is current stays: compiler caches look at its time.
+/**
+ * Writes a program that starts another with some arguments before its own. `version` is the other's: compiler caches know
+ * a compiler by the time and size of its program, which is this one.
+ */
+function wrapper(path, version, command) {
+  const text = `#!/bin/sh\n# ${version}\nexec ${command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ")} "$@"\n`;
   if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeFileSync(path, text, { mode: 0o755 });
   return path;
 }
@@ -58,10 +60,11 @@ const anywhere = `-ffile-prefix-map=${root}=`;
 export function toolchain(target, folder) {
   mkdirSync(folder, { recursive: true });
   const program = zig();
-  // Compiler caches know the kind of a compiler by its name.
+  const version = output(program, ["version"]);
+  // They also know the kind of a compiler by its name.
   const compiler = (name, kind) =>
-    wrapper(join(folder, name), [program, kind, "-target", target.triple, anywhere]);
-  const tool = (name) => wrapper(join(folder, name), [program, name]);
+    wrapper(join(folder, name), version, [program, kind, "-target", target.triple, anywhere]);
+  const tool = (name) => wrapper(join(folder, name), version, [program, name]);
   return {
     CMAKE_SYSTEM_NAME: target.system,
     CMAKE_SYSTEM_PROCESSOR: target.processor,
@@ -78,14 +81,22 @@ export function toolchain(target, folder) {
 export function kernelsToolchain(target, folder) {
   if (target.kernels === undefined) return undefined;
   mkdirSync(folder, { recursive: true });
-  return { CMAKE_CXX_COMPILER: wrapper(join(folder, "g++"), [gxx(), anywhere]) };
+  const program = gxx();
+  const [version] = output(program, ["--version"]).split("\n");
+  return { CMAKE_CXX_COMPILER: wrapper(join(folder, "g++"), version, [program, anywhere]) };
 }
+
+export const compilerVersions = () => ({
+  "g++": output(gxx(), ["-dumpfullversion"]),
+  zig: output(zig(), ["version"]),
+});
 
 /** Leaves a library for macOS the entry points of Node-API alone; on Linux and Windows the linker does. */
 export function narrowExports(path) {
   const { python, env } = ownPython();
   const script = fileURLToPath(new URL("narrow-exports.py", import.meta.url));
   const names = ["napi_register_module_v1", "node_api_module_get_api_version_v1"];
-  if (output(python[0], [...python.slice(1), script, path, ...names], env) === undefined)
-    throw new Error(`the exports of ${path} could not be narrowed`);
+  const args = [...python.slice(1), script, path, ...names];
+  const { status, stderr } = spawnSync(python[0], args, { encoding: "utf8", env });
+  if (status !== 0) throw new Error(`the exports of ${path} could not be narrowed:\n${stderr}`);
 }
