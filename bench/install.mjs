@@ -2,33 +2,35 @@
 // would run, its time from a warm cache (npm's own, filled by a first installation in the same run), and the time of an
 // import in a fresh process, over that of an empty script, without and with the native part loaded.
 //
-//   node bench/install.mjs [--rounds 11] [--from build-prebuilds] [--machine NAME]
+//   node bench/install.mjs [--rounds 11] [--installs 5] [--from build-prebuilds] [--machine NAME]
 //
-// Medians; rounds of imports go through all engines in turn, and a third as many installations are timed. inhouse's own
+// Medians; rounds of imports go through all engines in turn, and each is installed so many times. inhouse's own
 // packages (npm run prebuilds and npm run packages, or npm run packages -- --local) are served on the loopback interface; the
 // others come from the registry that npm is set up for. With --machine the result goes to
 // bench/results/NAME.install.json, which docs/performance.md is made from; it is printed either way.
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { parseArgs, promisify } from "node:util";
 
 import { count, start } from "./start.mjs";
 
 start(import.meta.filename);
 const { serve } = await import("../scripts/packing/registry.mjs");
-const { allTarballs, defaultFolder } = await import("../scripts/packing/tarballs.mjs");
+const { allTarballs, bytesOf, defaultFolder } = await import("../scripts/packing/tarballs.mjs");
 const { npmProgram } = await import("../scripts/packing/tools.mjs");
 
 const { values: options } = parseArgs({
   options: {
     rounds: { type: "string", default: "11" },
+    installs: { type: "string", default: "5" },
     from: { type: "string", default: defaultFolder },
     machine: { type: "string" },
   },
 });
 const rounds = count("rounds", options.rounds, 1000);
+const installs = count("installs", options.installs, 1000);
 const run = promisify(execFile);
 const say = (line) => process.stderr.write(`${line}\n`);
 
@@ -54,13 +56,6 @@ async function timed(command, args, settings) {
   return performance.now() - begin;
 }
 
-function bytesOf(folder) {
-  const entries = readdirSync(folder, { withFileTypes: true, recursive: true });
-  return entries
-    .filter((entry) => entry.isFile())
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
-}
-
 async function install({ name, version }, folder, env) {
   mkdirSync(folder);
   writeFileSync(join(folder, "package.json"), '{ "private": true }');
@@ -68,7 +63,7 @@ async function install({ name, version }, folder, env) {
   const wanted = version === undefined ? name : `${name}@${version}`;
   await run(process.execPath, [npmProgram, ...npm, wanted], { cwd: folder, env, maxBuffer: 1 << 26 });
   const times = [];
-  for (let round = 0; round < Math.ceil(rounds / 3); ++round) {
+  for (let round = 0; round < installs; ++round) {
     rmSync(join(folder, "node_modules"), { recursive: true });
     rmSync(join(folder, "package-lock.json"));
     writeFileSync(join(folder, "package.json"), '{ "private": true }');
@@ -93,10 +88,11 @@ async function install({ name, version }, folder, env) {
 }
 
 const base = mkdtempSync(join(tmpdir(), "inhouse-bench-install-"));
-const registry = await serve(allTarballs(options.from, join(base, "tarballs")));
 const { INHOUSE_PREBUILD: _, ...env } = process.env;
 const results = [];
+let registry;
 try {
+  registry = await serve(allTarballs(options.from, join(base, "tarballs")));
   for (const [i, engine] of engines.entries()) {
     say(`installing ${engine.name}`);
     const own = engine.version === undefined ? { npm_config_registry: registry.url } : {};
@@ -131,7 +127,7 @@ try {
     results[i].loadMs = median(load) - median(empty);
   }
 } finally {
-  registry.close();
+  registry?.close();
   rmSync(base, { recursive: true, force: true });
 }
 
@@ -144,7 +140,9 @@ const result = {
   },
   date: new Date().toISOString(),
   versions: { node: process.versions.node, npm: npmVersion },
+  from: basename(resolve(options.from)), // which binary it is: the shipped one, or a local build
   rounds,
+  installs,
   engines: results,
 };
 const text = `${JSON.stringify(result, undefined, 2)}\n`;

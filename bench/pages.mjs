@@ -100,8 +100,25 @@ ${instructionTable(result)}
 `;
 }
 
+/** What one machine's compilers make of the kernels (bench/compilers.mjs). */
+function compilation([name, { machine, date, versions, isa, rounds, products }]) {
+  const cell = ({ shipped, ...others }) => {
+    const [best, speed] = Object.entries(others).reduce((a, b) => (b[1] > a[1] ? b : a));
+    return `${(shipped / speed).toFixed(2)} (${best})`;
+  };
+  const rows = products.map(({ type, rows, cols, vectorGB, fourGB, batch64GMAC, batch512GMAC }) => [
+    `${type}, ${rows} × ${cols}`,
+    ...[vectorGB, fourGB, batch64GMAC, batch512GMAC].map(cell),
+  ]);
+  const compilers = `g++ ${versions["g++"]}, clang of zig ${versions.zig}`;
+  return `${machine.processor}, ${date.slice(0, 10)}, ${isa}, ${compilers}, medians of ${plural(rounds, "round")} (\`bench/results/${name}\`):
+
+${table(["", "1 row", "4 rows", "64 rows", "512 rows"], rows)}
+`;
+}
+
 /** One machine's installations and imports (bench/install.mjs). */
-function installation([name, { machine, date, versions, rounds, engines }]) {
+function installation([name, { machine, date, versions, from, rounds, installs, engines }]) {
   const head = [
     "package",
     "MB installed",
@@ -120,14 +137,14 @@ function installation([name, { machine, date, versions, rounds, engines }]) {
     engine.importMs.toFixed(0),
     engine.loadMs.toFixed(0),
   ]);
-  return `${machine.processor}, ${plural(machine.cores, "core")}, ${date.slice(0, 10)}, Node ${versions.node}, npm ${versions.npm}, medians of ${plural(rounds, "round")} (\`bench/results/${name}\`):
+  return `${machine.processor}, ${plural(machine.cores, "core")}, ${date.slice(0, 10)}, Node ${versions.node}, npm ${versions.npm}, medians of ${plural(installs, "installation")} and ${plural(rounds, "import")}, inhouse from \`${from}\` (\`bench/results/${name}\`):
 
 ${table(head, rows)}
 `;
 }
 
 /**
- * docs/performance.md. `speeds`, `engines`, `accuracies`, `counts` (of instructions) and `installations` are the results
+ * docs/performance.md. `speeds`, `engines`, `accuracies`, `counts` (of instructions), `compilations` and `installations` are the results
  * under bench/results as `[file name, content]`, `peer` is the peer's divergence.
  */
 export const performancePage = ({
@@ -135,6 +152,7 @@ export const performancePage = ({
   engines,
   accuracies,
   counts,
+  compilations,
   installations,
   peer,
 }) => `# Performance
@@ -151,6 +169,11 @@ ${speeds.map(speed).join("\n")}
 No ARM processor was at hand: \`node bench/instructions.mjs\` counts what the kernels execute under emulation. Each figure is instructions per multiply-add; in brackets, the share of them that multiplies and adds, which would be all at best. An \`sdot\` or \`usdot\` does 16 multiply-adds, \`smull\` and \`smlal\` 8, \`fmla\` 4; \`smmla\` and its like, which do 32, are not used. Counts say nothing of how long instructions take.
 
 ${counts.map(instructions).join("\n")}
+### Compilers
+
+\`node bench/compilers.mjs\` measures the kernels of the shipped binary for Linux on x64 (the core compiled by zig's clang, the kernels by g++) beside builds by g++ alone and by that clang alone, in turn, on one thread. Each figure is the shipped arrangement's speed over that of the faster of the two, which is named.
+
+${compilations.map(compilation).join("\n")}
 ## Serving
 
 \`node bench/engine.mjs MODEL --small MODEL --machine NAME --peer node-llama-cpp\` measures all of this; the programs it runs can be run alone. \`inhouse bench serving MODEL\` measures requests that arrive at random (docs/cli.md).

@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { platformName } from "../dist/native/platforms.js";
 import { fetchModel } from "./fetch-models.mjs";
 import { serve } from "./packing/registry.mjs";
-import { allTarballs, defaultFolder } from "./packing/tarballs.mjs";
+import { allTarballs, bytesOf, defaultFolder } from "./packing/tarballs.mjs";
 import { installTools, npmProgram } from "./packing/tools.mjs";
 import { root } from "./source-files.mjs";
 
@@ -28,8 +28,9 @@ const platform = platformName();
 const programs = join(root, "test/install/programs");
 const model = await fetchModel("smollm2:135m");
 const tools = installTools();
-const base = mkdtempSync(join(tmpdir(), "inhouse-install-"));
+const base = mkdtempSync(join(tmpdir(), "inhouse install-")); // with a space, as users' folders have
 const sum = { passed: 0, failed: 0 };
+const mostBytes = 12e6; // that an installation may take
 
 /** Runs one check; it fails where it throws. */
 async function check(name, body) {
@@ -79,7 +80,7 @@ function project(name, node) {
     return `${stdout}${stderr}`;
   };
   const npm = (...args) => run([npmProgram, ...args]);
-  return { folder, run, npm };
+  return { folder, env, run, npm };
 }
 
 const load =
@@ -87,7 +88,7 @@ const load =
 const works = /^ERR_INHOUSE_GGUF_MAGIC/;
 
 async function tryNode(major, node) {
-  const { folder, run, npm } = project(`node-${major}`, node);
+  const { folder, env, run, npm } = project(`node-${major}`, node);
   const all = `Node ${(await run(["-p", "process.versions.node"])).trim()}: `;
   await check(`${all}npm install, with this platform's package alone`, async () => {
     await npm("install", "--ignore-scripts", "inhouse");
@@ -95,6 +96,8 @@ async function tryNode(major, node) {
     const lock = readFileSync(join(folder, "package-lock.json"), "utf8");
     if (lock.includes("hasInstallScript")) throw new Error("a package has an install script");
     await npm("ls", "--all");
+    const bytes = bytesOf(join(folder, "node_modules"));
+    if (bytes > mostBytes) throw new Error(`${bytes} bytes are installed, more than ${mostBytes}`);
   });
   cpSync(programs, folder, { recursive: true });
   await check(`${all}require`, async () => expect(await run(["require.cjs"]), /^ Paris/));
@@ -125,7 +128,7 @@ async function tryNode(major, node) {
     const doctor = JSON.parse(await run(["node_modules/inhouse/dist/cli/main.js", "doctor", "--json"]));
     expect(doctor.binary.package, new RegExp(`^@inhouse/${platform}$`));
   });
-  return { folder, run };
+  return { node, folder, env, run };
 }
 
 /** What does not depend on the version of Node. */
@@ -188,6 +191,21 @@ async function tryTools({ folder, run }) {
   });
 }
 
+/** Where the system lets mount. */
+async function tryReadOnly({ node, folder, env }) {
+  const namespace = ["--map-root-user", "--mount", "sh", "-ec"];
+  const mount = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; cd "$1"';
+  const inside = (script) =>
+    spawnSync("unshare", [...namespace, `${mount}; ${script}`, node, folder], { env, encoding: "utf8" });
+  if (inside("true").status !== 0) return;
+  await check("a project that cannot be written to", async () => {
+    const { stdout, stderr } = inside(
+      'if touch written 2> /dev/null; then exit 9; fi; exec "$0" require.cjs',
+    );
+    expect(stdout + stderr, /^ Paris/);
+  });
+}
+
 /** Installations that lack the platform's package, and whether what the error says mends them. */
 async function tryRemedies(node) {
   await check("--omit=optional, and what mends it", async () => {
@@ -202,27 +220,39 @@ async function tryRemedies(node) {
     await npm("install", "--ignore-scripts", "--os=darwin", "--cpu=arm64", "inhouse");
     expect(
       await run(["-e", load]),
-      /@inhouse\/darwin-arm64, so node_modules.*rm -rf node_modules package-lock\.json && npm install/,
+      /@inhouse\/darwin-arm64, so node_modules.*delete node_modules and package-lock\.json, then: npm install/,
     );
     for (const name of ["node_modules", "package-lock.json"]) rmSync(join(folder, name), { recursive: true });
     await npm("install");
     expect(await run(["-e", load]), works);
   });
+  await check("npm ci with a lock file of another system", async () => {
+    const { folder, run, npm } = project("foreign lock", node);
+    await npm("install", "--ignore-scripts", "--os=darwin", "--cpu=arm64", "inhouse");
+    rmSync(join(folder, "node_modules"), { recursive: true });
+    await npm("ci");
+    expect(await run(["-e", load]), works);
+  });
 }
 
-const registry = await serve(allTarballs(options.from, join(base, "tarballs")));
-console.log(`packages of ${options.from}`);
+let registry;
 try {
+  registry = await serve(allTarballs(options.from, join(base, "tarballs")));
+  console.log(`packages of ${options.from}`);
   const nodes = options.node
     .split(",")
     .map((major) => [major, join(tools, `node_modules/node-${major}/bin/node`)]);
   let last;
   for (const [major, node] of nodes) last = await tryNode(major, node);
   await tryTools(last);
+  await tryReadOnly(last);
   await tryRemedies(nodes.at(-1)[1]);
   await check("nothing else was asked for", async () => expect(registry.missing.join(), /^$/));
+} catch (error) {
+  sum.failed += 1;
+  console.error(error.message);
 } finally {
-  registry.close();
+  registry?.close();
   rmSync(base, { recursive: true, force: true });
 }
 console.log(`\n${sum.passed} passed, ${sum.failed} failed`);

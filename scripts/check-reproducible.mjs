@@ -1,35 +1,33 @@
 // Builds platforms a second time, in a copy of the clone elsewhere and with nothing of its caches, and compares the
 // tarballs with those in build-prebuilds/, byte by byte.
 //
-//   node scripts/check-reproducible.mjs [--target NAME …]     default: linux-x64
+//   node scripts/check-reproducible.mjs [--target NAME …]     default: one of each system
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { packageName } from "./prebuilds/packages.mjs";
+import { packageName, tarballName } from "./prebuilds/packages.mjs";
+import { chosenTargets } from "./prebuilds/targets.mjs";
 import { root } from "./source-files.mjs";
 
-const { values } = parseArgs({
-  options: { target: { type: "string", multiple: true, default: ["linux-x64"] } },
-});
-const names = values.target.flatMap((list) => list.split(","));
+const { values } = parseArgs({ options: { target: { type: "string", multiple: true } } });
 const copy = mkdtempSync(join(tmpdir(), "inhouse-again-"));
-const leftOut = /^(\.git|\.cache|dist|build|build-.*|prebuilds)$/;
+const leftOut = /^(\.cache|dist|build(-.*)?|prebuilds|bench\/peers\/node_modules)$/;
 
-/** The one tarball of a target in the build folder of a clone. */
-function tarball(clone, name) {
-  const folder = join(clone, "build-prebuilds");
-  const start = `${packageName(name).replace("@", "").replace("/", "-")}-`;
-  const [file] = readdirSync(folder).filter(
-    (entry) => entry.startsWith(start) && /^\d/.test(entry.slice(start.length)),
+/** The tarball of a target, and its binary, in the build folder of a clone. */
+function built(clone, name) {
+  const paths = [tarballName(packageName(name)), `packages/${name}/inhouse.node`].map((path) =>
+    join(clone, "build-prebuilds", path),
   );
-  if (file === undefined) throw new Error(`${name} is not built: npm run prebuilds -- --target ${name}`);
-  return readFileSync(join(folder, file));
+  if (!paths.every((path) => existsSync(path)))
+    throw new Error(`${name} is not built: npm run prebuilds -- --target ${name}`);
+  return paths.map((path) => readFileSync(path));
 }
 
 try {
-  const first = names.map((name) => tarball(root, name));
+  const names = chosenTargets(values.target ?? ["linux-x64,darwin-arm64,win32-x64"]);
+  const first = names.map((name) => built(root, name));
   cpSync(root, copy, {
     recursive: true,
     verbatimSymlinks: true,
@@ -40,8 +38,13 @@ try {
   const { status } = spawnSync(process.execPath, args, { cwd: copy, env, stdio: "inherit" });
   if (status !== 0) throw new Error("the second build failed");
   for (const [i, name] of names.entries()) {
-    const same = first[i].equals(tarball(copy, name));
-    console.log(`${same ? "ok  " : "FAIL"} ${name}: ${same ? "the same bytes" : "differs"}`);
+    const [same, sameBinary] = built(copy, name).map((bytes, part) => bytes.equals(first[i][part]));
+    const found = same
+      ? "the same bytes"
+      : sameBinary
+        ? "differs, but not in its binary: was it built of this commit?"
+        : "differs";
+    console.log(`${same ? "ok  " : "FAIL"} ${name}: ${found}`);
     if (!same) process.exitCode = 1;
   }
 } catch (error) {

@@ -5,7 +5,7 @@
 //                                   build-local/: for projects on machines of the same kind
 //
 // Each tarball has its SHA-256 in SHA256SUMS beside it.
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { platformName } from "../dist/native/platforms.js";
@@ -16,7 +16,16 @@ import { root } from "./source-files.mjs";
 const { values } = parseArgs({ options: { local: { type: "boolean" } } });
 const out = join(root, values.local ? "build-local" : "build-prebuilds");
 mkdirSync(out, { recursive: true });
-const tarballs = [packMain(out)];
-if (values.local) tarballs.push(makePackage(platformName(), join(root, "build/Release/inhouse.node"), out));
-writeChecksums(out);
-for (const path of tarballs) console.log(relative(process.cwd(), path));
+try {
+  const tarballs = [packMain(out)];
+  if (values.local) {
+    const binary = join(root, "build/Release/inhouse.node");
+    if (!existsSync(binary)) throw new Error(`${binary} is missing: npm run build:addon`);
+    tarballs.push(makePackage(platformName(), binary, out));
+  }
+  writeChecksums(out);
+  for (const path of tarballs) console.log(relative(process.cwd(), path));
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+}

@@ -26,6 +26,7 @@ const pages = {
     engines: results("engine"),
     accuracies,
     counts: results("instructions"),
+    compilations: results("compilers"),
     installations: results("install"),
     peer,
   }),

@@ -8,8 +8,8 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
-import { packageName } from "./prebuilds/packages.mjs";
+import { isDeepStrictEqual, parseArgs } from "node:util";
+import { git, packageName, platformDependencies, sourceCommit, tarballName } from "./prebuilds/packages.mjs";
 import { targets } from "./prebuilds/targets.mjs";
 import { root } from "./source-files.mjs";
 
@@ -21,15 +21,16 @@ const { version, repository } = JSON.parse(readFileSync(join(root, "package.json
 const problems = [];
 const check = (holds, problem) => holds || problems.push(problem);
 
-const git = (...args) => spawnSync("git", args, { cwd: root, encoding: "utf8" }).stdout.trim();
-check(git("status", "--porcelain", "--untracked-files=no") === "", "the working tree has changes");
-check(git("tag", "--points-at", "HEAD").split("\n").includes(`v${version}`), `HEAD has no tag v${version}`);
+const commit = sourceCommit();
+check(commit !== undefined, "this is no clone that git knows");
+check(!commit?.endsWith("changes"), "the working tree has changes");
+check(git("tag", "--points-at", "HEAD")?.split("\n").includes(`v${version}`), `HEAD has no tag v${version}`);
 const changelog = readFileSync(join(root, "CHANGELOG.md"), "utf8");
 check(changelog.includes(`\n## [${version}]`), `CHANGELOG.md has no section [${version}]`);
 check(repository !== undefined, "package.json names no repository, which provenance is bound to");
 
 const packages = [...Object.keys(targets).map(packageName), "inhouse"].map((name) => {
-  const file = `${name.replace("@", "").replace("/", "-")}-${version}.tgz`;
+  const file = tarballName(name);
   return { name, file, path: join(folder, file) };
 });
 const sums = join(folder, "SHA256SUMS");
@@ -47,8 +48,15 @@ const there = packages.filter(({ name, file, path }) => {
     manifest.name === name && manifest.version === version,
     `${file} holds ${manifest.name}@${manifest.version}`,
   );
-  for (const [other, wanted] of Object.entries(manifest.optionalDependencies ?? {}))
-    check(wanted === version, `${file} depends on ${other}@${wanted}`);
+  check(
+    manifest.gitHead === commit,
+    `${file} was made of ${manifest.gitHead ?? "no commit"}, not of ${commit}`,
+  );
+  const platforms = name === "inhouse" ? platformDependencies() : {};
+  check(
+    isDeepStrictEqual(manifest.optionalDependencies ?? {}, platforms),
+    `${file} does not depend on the platforms of this version`,
+  );
   const hooks = Object.keys(manifest.scripts ?? {}).filter((script) =>
     /install|prepare|prepublish/.test(script),
   );

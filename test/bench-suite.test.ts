@@ -332,19 +332,36 @@ describe("pages of results", () => {
       machine: { processor: "Mine", cores: 2 },
       date: "2026-11-21T00:00:00Z",
       versions: { node: "20.1.0", npm: "11.0.0" },
-      rounds: 3,
+      from: "build-prebuilds",
+      rounds: 11,
+      installs: 1,
       engines: [{ ...small, importMs: 29.3, loadMs: 30.9 }, large],
+    };
+    const speeds3 = { shipped: 99, "g++": 100, clang: 90 };
+    const products = [
+      { type: "Q4_K", rows: 2, cols: 256, vectorGB: speeds3, fourGB: speeds3, batch64GMAC: speeds3 },
+    ].map((product) => ({ ...product, batch512GMAC: { shipped: 3, "g++": 2, clang: 2.5 } }));
+    const compilation = {
+      machine: { processor: "Mine", cores: 2 },
+      date: "2026-11-21T00:00:00Z",
+      versions: { "g++": "12.2.0", zig: "0.17.1" },
+      isa: "avx2",
+      rounds: 3,
+      products,
     };
     const page = performancePage({
       speeds,
       engines: [],
       accuracies: [["a.accuracy.json", accuracy]],
       counts: [],
+      compilations: [["mine.compilers.json", compilation]],
       installations: [["mine.install.json", installation]],
       peer: { engine: "peer 1", models: {} },
     });
     expect(page).toContain("| small 1.0.0 | 6.20 | 4 | 0.43 | none | 29 | 31 |");
     expect(page).toContain("| large, other | 222 | 496 |");
+    expect(page).toContain("medians of 1 installation and 11 imports, inhouse from `build-prebuilds`");
+    expect(page).toContain("| Q4_K, 2 × 256 | 0.99 (g++) | 0.99 (g++) | 0.99 (g++) | 1.20 (clang) |");
     expect(page).toContain("- load: rounds differ by 99%");
     expect(page).toContain("2 threads, avx2:");
     expect(page).toContain("### Nothing fitted");

@@ -2,7 +2,7 @@
 // come in as optional dependencies, which `npm ci` in a clone could not find before they are published.
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { packFolder, platformDependencies } from "../prebuilds/packages.mjs";
+import { packFolder, platformDependencies, sourceCommit } from "../prebuilds/packages.mjs";
 import { root } from "../source-files.mjs";
 import { mainSbom } from "./sbom.mjs";
 
@@ -13,7 +13,7 @@ const leftOut = ["scripts", "devDependencies", "binary"];
 export function publishedManifest() {
   const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   for (const field of leftOut) delete manifest[field];
-  return { ...manifest, optionalDependencies: platformDependencies() };
+  return { ...manifest, optionalDependencies: platformDependencies(), gitHead: sourceCommit() };
 }
 
 /**

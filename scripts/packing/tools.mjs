@@ -1,6 +1,6 @@
 // What the installed package is tried with: the packages of test/install/package.json, in .cache.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../source-files.mjs";
 
@@ -21,6 +21,8 @@ export function installTools(from = join(root, "test/install"), to = join(root, 
   mkdirSync(to, { recursive: true });
   for (const name of ["package.json", "package-lock.json", ".npmrc"])
     cpSync(join(from, name), join(to, name));
+  // npm's own mark of a finished installation, which an unfinished one must not have.
+  rmSync(join(to, "node_modules/.package-lock.json"), { force: true });
   // Not `npm ci`, which wants every optional package of a lock file to be had.
   const { status } = spawnSync(process.execPath, [npmProgram, "install", "--ignore-scripts", "--no-save"], {
     cwd: to,

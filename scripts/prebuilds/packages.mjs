@@ -12,13 +12,33 @@ const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 /** The name of a platform's package. */
 export const packageName = (name) => `@inhouse/${name}`;
 
+/** The tarball of a package at this version, as npm names it. */
+export const tarballName = (name) => `${name.replace("@", "").replace("/", "-")}-${manifest.version}.tgz`;
+
+/** What git says in the clone; undefined where it is none, or where there is no git. */
+export function git(...args) {
+  const { status, stdout } = spawnSync("git", ["--no-optional-locks", ...args], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  return status === 0 ? stdout.trim() : undefined;
+}
+
+/** The commit that packages are made of, which is said where files have been changed since; undefined: no clone. */
+export function sourceCommit() {
+  const commit = git("rev-parse", "HEAD");
+  const changes = git("status", "--porcelain", "--untracked-files=no");
+  return commit && changes ? `${commit} with changes` : commit;
+}
+
 /** The packages of all platforms at this version, as the main package depends on them. */
 export function platformDependencies() {
   return Object.fromEntries(Object.keys(targets).map((name) => [packageName(name), manifest.version]));
 }
 
 /** What the binary needs, in words. */
-function needs({ platform, libc }) {
+function needs({ platform, libc }, zig) {
+  if (zig === undefined) return "systems like the one it was built on";
   if (platform === "darwin") return "macOS 11 or newer";
   if (platform === "win32") return "Windows 10 or newer";
   return libc === "musl" ? "Linux with musl, as in Alpine" : `Linux with glibc ${oldestGlibc} or newer`;
@@ -34,10 +54,11 @@ function needs({ platform, libc }) {
  */
 export function makePackage(name, binary, out, zig) {
   const target = targets[name];
+  if (target === undefined) throw new Error(`there is no package for ${name}`);
   const folder = join(out, "packages", name);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  const description = `The native part of inhouse for ${needs(target)}, ${target.arch}.`;
+  const description = `The native part of inhouse for ${needs(target, zig)}, ${target.arch}.`;
   const own = {
     name: packageName(name),
     version: manifest.version,
@@ -49,6 +70,7 @@ export function makePackage(name, binary, out, zig) {
     cpu: [target.arch],
     ...(target.libc === undefined ? {} : { libc: [target.libc] }),
     engines: manifest.engines,
+    gitHead: sourceCommit(),
     // Nothing can be loaded out of an archive.
     preferUnplugged: true,
   };
