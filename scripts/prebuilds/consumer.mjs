@@ -1,7 +1,7 @@
 // What scripts/check-prebuilds.mjs runs inside a project that has the package, on the Node of each platform.
 //
 //   node consumer.mjs machine              prints what is loaded and which instruction sets the processor has
-//   node consumer.mjs generate MODEL ISA   prints the first words after "The capital of France is"
+//   node consumer.mjs generate MODEL [ISA] prints the first words after "The capital of France is"
 //   node consumer.mjs abort MODEL          ends with 7 if an aborted generation rejects with the signal's reason
 import { loadModel } from "inhouse";
 import { createRequire } from "node:module";
@@ -20,7 +20,8 @@ const actions = {
     let streamed = "";
     for await (const { text } of answer) streamed += text;
     const { text, finishReason } = await answer.result();
-    console.log(JSON.stringify({ text, finishReason, same: text === streamed }));
+    const device = model.info.deviceDescription;
+    console.log(JSON.stringify({ text, finishReason, device, same: text === streamed }));
     await model.dispose();
   },
   async abort() {

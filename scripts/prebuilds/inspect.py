@@ -1,6 +1,7 @@
 """Prints what stands in binaries, as one JSON list: python3 inspect.py FILE…
 
-LIEF reads the formats; the hashes of a Mach-O signature are computed here.
+LIEF reads the formats; the hashes of a Mach-O signature are computed here. Imports are "name@where": the version of an ELF
+symbol, the library of others; a name alone is looked up wherever it is to be found.
 """
 import hashlib
 import json
@@ -18,7 +19,12 @@ def elf(path):
         "machine": binary.header.machine_type.name,
         "exports": [symbol.name for symbol in binary.exported_symbols],
         "libraries": list(binary.libraries),
-        "imports": [symbol.name for symbol in binary.imported_symbols],
+        "imports": [
+            f"{symbol.name}@{symbol.symbol_version.symbol_version_auxiliary.name}"
+            if symbol.has_version and symbol.symbol_version.has_auxiliary_version
+            else symbol.name
+            for symbol in binary.imported_symbols
+        ],
         "versions": [
             auxiliary.name
             for library in binary.symbols_version_requirement
@@ -59,13 +65,19 @@ def mach_o(path):
     data = open(path, "rb").read()
     version = binary.build_version
     signed = binary.code_signature
+    libraries = [c.name for c in binary.libraries if c.command.name != "ID_DYLIB"]
+
+    def imported(symbol):
+        ordinal = symbol.description >> 8 & 0xFF  # GET_LIBRARY_ORDINAL of <mach-o/nlist.h>
+        return f"{symbol.name}@{libraries[ordinal - 1]}" if 0 < ordinal <= len(libraries) else symbol.name
+
     return {
         "format": "MACHO",
         "machine": binary.header.cpu_type.name,
         "type": binary.header.file_type.name,
         "exports": [symbol.name for symbol in binary.exported_symbols],
-        "libraries": [c.name for c in binary.libraries if c.command.name != "ID_DYLIB"],
-        "imports": [symbol.name for symbol in binary.imported_symbols],
+        "libraries": libraries,
+        "imports": [imported(symbol) for symbol in binary.imported_symbols],
         # Debugging entries, and names of our own; the linker's stubs stay.
         "symbols": len([s for s in binary.symbols if s.raw_type & 0xE0 or (s.raw_type & 0xE and "inhouse" in s.name)]),
         "name": next(c.name for c in binary.commands if c.command.name == "ID_DYLIB"),
@@ -88,13 +100,12 @@ def pe(path):
         "machine": binary.header.machine.name,
         "exports": [entry.name for entry in binary.exported_functions],
         "libraries": [library.name for library in binary.imports],
-        "imports": [entry.name for library in binary.imports for entry in library.entries],
+        "imports": [f"{entry.name}@{library.name}" for library in binary.imports for entry in library.entries],
         "delayed": [library.name for library in binary.delay_imports],
         "symbols": binary.header.numberof_symbols,
         "timestamps": [binary.header.time_date_stamps]
         + ([binary.get_export().timestamp] if binary.has_exports else [])
         + [entry.timestamp for entry in binary.debug],
-        "sections": [section.name for section in binary.sections],
         "characteristics": [flag.name for flag in binary.optional_header.dll_characteristics_lists],
         "reproducible": any(entry.type.name == "REPRO" for entry in binary.debug),
     }

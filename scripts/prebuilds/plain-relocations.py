@@ -9,7 +9,7 @@ import sys
 LOAD, DYNAMIC, NOTE, PROPERTY = 1, 2, 4, 0x6474E553
 RELA, RELASZ, RELRSZ, RELR, RELRENT = 7, 8, 35, 36, 37
 RELACOUNT, UNKNOWN = 0x6FFFFFF9, 0x6FFFFEFE
-RELATIVE = 8  # R_X86_64_RELATIVE
+RELATIVE = {62: 8, 183: 1027}  # by e_machine: R_X86_64_RELATIVE, R_AARCH64_RELATIVE
 PAGE = 4096
 HEADER, ENTRY = "<IIQQQQQQ", "<QQ"
 
@@ -33,7 +33,7 @@ def places(words):
 def rewrite(path):
     with open(path, "rb") as file:
         data = bytearray(file.read())
-    (table_at,), (count,) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<H", data, 56)
+    (machine,), (table_at,), (count,) = (struct.unpack_from(*at) for at in (("<H", data, 18), ("<Q", data, 32), ("<H", data, 56)))
     headers = [
         (at, struct.unpack_from(HEADER, data, at))
         for at in range(table_at, table_at + 56 * count, 56)
@@ -52,7 +52,7 @@ def rewrite(path):
         return
     compact, plain = offset(entries[RELR][1]), offset(entries[RELA][1])
     table = b"".join(
-        struct.pack("<QQ", place, RELATIVE) + data[offset(place) : offset(place) + 8]
+        struct.pack("<QQ", place, RELATIVE[machine]) + data[offset(place) : offset(place) + 8]
         for place in places(data[compact : compact + entries[RELRSZ][1]])
     )
     table += data[plain : plain + entries[RELASZ][1]]
