@@ -7,6 +7,10 @@ import { readFile } from "node:fs/promises";
 import { loadModel } from "inhouse";
 
 const [file, question, ...paths] = process.argv.slice(2);
+if (paths.length === 0) {
+  console.error("usage: node search.mjs MODEL QUESTION FILE…");
+  process.exit(2);
+}
 
 const paragraphs = [];
 for (const path of paths) {

@@ -8,6 +8,10 @@ import { loadModel } from "inhouse";
 
 if (isMainThread) {
   const [file, ...prompts] = process.argv.slice(2);
+  if (prompts.length === 0) {
+    console.error("usage: node worker.mjs MODEL PROMPT…");
+    process.exit(2);
+  }
   const worker = new Worker(new URL(import.meta.url), { workerData: file });
   let open = prompts.length;
   worker.on("message", ({ id, text, error }) => {

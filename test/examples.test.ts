@@ -106,6 +106,11 @@ it("search.mjs finds three paragraphs, the nearest first", async () => {
   expect(scores).toEqual([...scores].sort((a, b) => b - a));
 });
 
+it.each(["worker.mjs", "search.mjs"])("%s says how it is used", async (name) => {
+  const { code, stderr } = await start(name, [model]).ended;
+  expect([code, stderr]).toEqual([2, expect.stringMatching(`^usage: node ${name} MODEL .*\n$`)]);
+});
+
 it("README.md names them all", () => {
   const readme = readFileSync(join(root, "examples/README.md"), "utf8");
   const files = readdirSync(join(root, "examples")).filter((name) => name.endsWith(".mjs"));

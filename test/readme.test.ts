@@ -18,7 +18,7 @@ const inhouse = (...args: string[]) => spawnSync(process.execPath, [program, ...
 const commands = [
   ...blocks("sh")
     .join("")
-    .matchAll(/^npx inhouse (\S+) (\S+)/gm),
+    .matchAll(/^npx inhouse (\w+) +(\S+)/gm),
 ];
 
 describe("the README", () => {
@@ -40,7 +40,7 @@ describe("the README", () => {
   });
 
   test("its commands exist, and the models that they fetch", () => {
-    expect(commands.map(([, command]) => command)).toEqual(["run", "inspect", "pull"]);
+    expect(commands.map(([, command]) => command)).toEqual(["run", "inspect", "pull", "doctor"]);
     for (const [, command, operand] of commands) {
       expect(inhouse(command, "--help").status, command).toBe(0);
       if (command === "pull") expect(knownModels.map(({ name }) => name)).toContain(operand);
