@@ -50,7 +50,7 @@ try {
   const names = chosenTargets(values.target);
   if (process.platform !== "linux" || process.arch !== "x64")
     throw new Error("the binaries are built on Linux on x64, whose g++ compiles its kernels");
-  const [, zig] = /^ziglang==(.*)$/m.exec(readFileSync(join(root, "requirements-prebuilds.txt"), "utf8"));
+  const [, zig] = /^ziglang==(\S+)/m.exec(readFileSync(join(root, "requirements-prebuilds.txt"), "utf8"));
   const megabytes = (path) => `${(statSync(path).size / 1e6).toFixed(2)} MB`;
   for (const [i, name] of names.entries()) {
     const start = performance.now();
