@@ -14,10 +14,10 @@ export interface CudaPart {
 }
 
 /** What belongs to the addon at `addonPath`: an image of the same build, else the one of the package @inhouse/cuda. */
-export function cudaPart(addonPath: string, env: NodeJS.ProcessEnv = process.env): CudaPart {
-  const local = join(dirname(addonPath), "..", imageName);
+export function cudaPart(addonPath: string | undefined, env: NodeJS.ProcessEnv = process.env): CudaPart {
+  const local = addonPath === undefined ? undefined : join(dirname(addonPath), "..", imageName);
   return {
-    image: env.INHOUSE_CUDA_IMAGE ?? (existsSync(local) ? local : packaged()),
+    image: env.INHOUSE_CUDA_IMAGE ?? (local !== undefined && existsSync(local) ? local : packaged()),
     driver: env.INHOUSE_CUDA_DRIVER ?? "",
   };
 }
