@@ -1,4 +1,5 @@
-"""Leaves a Mach-O library no exports but those named, in place: python3 narrow-exports.py FILE SYMBOL…
+"""Leaves a Mach-O library no exports but those named, and nothing that it shares with other images by name, in place:
+python3 narrow-exports.py FILE SYMBOL…
 
 zig's linker exports what libc++ holds visible (operator new and its kin) and symbols of its own, and overlooks
 -exported_symbols_list. The trie of exports (Apple's loader.h, LC_DYLD_INFO_ONLY) is written anew in the place of the
@@ -9,6 +10,7 @@ import struct
 import sys
 
 SYMTAB, CODE_SIGNATURE, DYLD_INFO_ONLY = 0x2, 0x1D, 0x80000022
+WEAK_DEFINES, BINDS_TO_WEAK = 0x8000, 0x10000  # flags of mach_header_64
 EXTERNAL, PRIVATE_EXTERNAL, SECTION, KIND = 0x1, 0x10, 0xE, 0xE  # n_type of nlist_64
 
 
@@ -92,6 +94,13 @@ def narrow(path, kept):
     found = dict(exports(bytes(data[start : start + size])))
     trie = make_trie([(name, found[name]) for name in kept])
     data[start : start + size] = trie + bytes(size - len(trie))
+    # Of inline functions and the like, which other images have too, one image's would serve all of them: here the
+    # system's libc++ of another version. Pointers to our own stand in their places already.
+    weak, size = struct.unpack_from("<II", data, info + 24)
+    data[weak : weak + size] = bytes(size)
+    struct.pack_into("<II", data, info + 24, 0, 0)
+    (flags,) = struct.unpack_from("<I", data, 24)
+    struct.pack_into("<I", data, 24, flags & ~(WEAK_DEFINES | BINDS_TO_WEAK))
     first, count, texts = struct.unpack_from("<III", data, symbols + 8)
     for at in range(first, first + 16 * count, 16):
         text, kind = struct.unpack_from("<IB", data, at)
