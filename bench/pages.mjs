@@ -173,7 +173,7 @@ ${counts.map(instructions).join("\n")}
 
 \`node bench/compilers.mjs\` measures the kernels of the shipped binary for Linux on x64 (the core compiled by zig's clang, the kernels by g++) beside builds by g++ alone and by that clang alone, in turn, on one thread. Each figure is the shipped arrangement's speed over that of the faster of the two, which is named.
 
-${compilations.map(compilation).join("\n")}
+${compilations.map(compilation).join("\n") || "No machine has been measured yet.\n"}
 ## Serving
 
 \`node bench/engine.mjs MODEL --small MODEL --machine NAME --peer node-llama-cpp\` measures all of this; the programs it runs can be run alone. \`inhouse bench serving MODEL\` measures requests that arrive at random (docs/cli.md).
