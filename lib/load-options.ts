@@ -10,7 +10,7 @@ import type { Device, KvType, LoadOptions, OverrideValue } from "./types.js";
 export const kvTypes = ["f32", "f16", "q8_0", "q4_0"] as const;
 
 function deviceProblem(value: unknown): string | undefined {
-  const fits = typeof value === "string" && /^(auto|cpu|reference|cuda(:\d{1,3})?)$/.test(value);
+  const fits = typeof value === "string" && /^(auto|cpu|reference|cuda(:(0|[1-9]\d{0,2}))?)$/.test(value);
   return fits ? undefined : '"auto", "cpu", "cuda", "cuda:0", "cuda:1" …, or "reference"';
 }
 

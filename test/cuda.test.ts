@@ -117,7 +117,7 @@ describe("device cuda", () => {
     expect(got).toEqual([null, ["ERR_INHOUSE_DEVICE_UNAVAILABLE", expect.stringMatching(/CUDA kernels/)]]);
   });
 
-  test.each(["cuda:", "cuda:x", "gpu", "cuda:1234", 0])("device %j is no device", (device) => {
+  test.each(["cuda:", "cuda:01", "cuda:x", "gpu", "cuda:1234", 0])("device %j is no device", (device) => {
     const got = run(`${failure} return code((async () => load(${JSON.stringify(device)}))());`);
     expect(got).toEqual(["ERR_INHOUSE_INVALID_ARGUMENT", expect.stringContaining('"cuda"')]);
   });

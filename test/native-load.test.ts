@@ -227,6 +227,19 @@ describe("a load that fails says what was found and what mends it:", () => {
     expect(attempt(folder, { env: { INHOUSE_PREBUILD: clone } })).toEqual(fails("it may be damaged", mends));
   });
 
+  it.runIf(process.platform === "linux")("an addon that was cut off, which would end the process", () => {
+    const folder = installed();
+    const builds = join(folder, "clone/build/Release");
+    mkdirSync(builds, { recursive: true });
+    const whole = readFileSync(builtAddon);
+    for (const part of [0.05, 0.5, 0.95]) {
+      writeFileSync(join(builds, "inhouse.node"), whole.subarray(0, whole.length * part));
+      expect(attempt(folder, { env: { INHOUSE_PREBUILD: join(folder, "clone") } })).toEqual(
+        fails(/the file is cut off: \d+ of \d+ bytes/, "unset INHOUSE_PREBUILD"),
+      );
+    }
+  });
+
   it("an addon in a bundle", () => {
     const error = Object.assign(new Error("/app/dist/inhouse-AB.node: file too short"), {
       code: "ERR_DLOPEN_FAILED",

@@ -1,5 +1,5 @@
 // Finds the addon and loads it: a local build where there is one, else the platform's package.
-import { readFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve, sep } from "node:path";
 
@@ -33,16 +33,18 @@ export function load(root: string): LoadedAddon {
       cause: failure.error,
     });
   if (local === undefined && !packaged) throw failed({});
+  const file = local ?? packagePath(platform);
+  const cut = file === undefined ? undefined : cutOff(file);
+  if (cut !== undefined) throw failed({ path: file, error: cut });
   let addon: NativeAddon;
   try {
     // eslint-disable-next-line @typescript-eslint/no-require-imports
     addon = (local === undefined ? requirePackage(platform as Platform) : require(local)) as NativeAddon;
   } catch (error) {
-    throw failed({ path: local ?? packagePath(platform), error });
+    throw failed({ path: file, error });
   }
-  const path = local ?? packagePath(platform);
-  if (addon.version !== manifest.version) throw failed({ path, version: addon.version ?? "unknown" });
-  return { addon, path, package: packaged ? `@inhouse/${platform}` : undefined };
+  if (addon.version !== manifest.version) throw failed({ path: file, version: addon.version ?? "unknown" });
+  return { addon, path: file, package: packaged ? `@inhouse/${platform}` : undefined };
 }
 
 /**
@@ -61,6 +63,29 @@ function localBuild(root: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Why a library for Linux is not whole: the system's loader maps what there is of one that was cut off, and the process
+ * ends at the first page that is missing. The table of its sections stands at its end.
+ */
+function cutOff(path: string): Error | undefined {
+  const head = Buffer.alloc(64);
+  let size: number;
+  try {
+    const file = openSync(path, "r");
+    try {
+      size = fstatSync(file).size;
+      if (readSync(file, head, 0, head.length, 0) < head.length) return undefined;
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return undefined; // the loader says it better
+  }
+  if (head.toString("latin1", 0, 4) !== "\x7fELF") return undefined;
+  const end = Number(head.readBigUInt64LE(40)) + head.readUInt16LE(58) * head.readUInt16LE(60);
+  return size < end ? new Error(`the file is cut off: ${size} of ${end} bytes`) : undefined;
 }
 
 const isOurs = (folder: string) =>

@@ -91,7 +91,7 @@ export async function examine(): Promise<Examination> {
     largePages: /\[(\w+)\]/.exec(pages ?? "")?.[1],
     controlGroup: groupLimits(),
     gpus: findGpus(),
-    cudaImage: binary && (cudaPart(binary.path).image || undefined),
+    cudaImage: binary && thereIs(cudaPart(binary.path).image),
     store: await storeState(),
   };
 }
@@ -106,6 +106,8 @@ function binaryState(): Pick<Examination, "binary" | "error"> & { machine?: Nati
     return { binary: undefined, error: { code: error.code, message: error.message } };
   }
 }
+
+const thereIs = (path: string) => (sizeOf(path) === undefined ? undefined : path);
 
 function sizeOf(path: string | undefined): number | undefined {
   try {

@@ -45,7 +45,7 @@ bool Device::lost() const {
 }
 
 std::shared_ptr<Device> Device::open(const CudaOptions& options) {
-  const Driver& driver = cuda::driver(options.driver);
+  const Driver& driver = cuda::driver(options.driver, "cuda:" + std::to_string(options.device));
   std::shared_ptr<Device> device(new Device);
   const auto refuse = [&](const std::string& why) {
     return Error(Code::device_unavailable,

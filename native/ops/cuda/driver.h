@@ -66,8 +66,8 @@ struct Driver {
   std::string describe(Result result) const;
 };
 
-// The library at `path`, or where that is empty the system's, ready for use; loaded once. Error:
-// device_unavailable, saying what is missing.
-const Driver& driver(const std::string& path);
+// `device` is what messages call it. The library at `path`, or where that is empty the system's, ready for
+// use; loaded once. Error: device_unavailable, saying what is missing.
+const Driver& driver(const std::string& path, const std::string& device);
 
 }  // namespace inhouse::cuda

@@ -269,7 +269,7 @@ void run(void (*body)(const void* args), const void* args, int grid_x, int grid_
   b.warps.resize(size_t((threads + kWarpThreads - 1) / kWarpThreads));
   b.exchanges.resize(b.warps.size());
   for (Fiber& fiber : b.fibers) fiber.stack.reset(new uint8_t[kStackBytes]);
-  std::vector<uint64_t> shared((shared_bytes + 15) / 16 * 2);
+  std::vector<uint64_t> shared(2 + (shared_bytes + 15) / 16 * 2);
   Block* const outer = block;
   block = &b;
   for (int y = 0; y < grid_y; ++y) {
