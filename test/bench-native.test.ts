@@ -64,7 +64,7 @@ describe("inhouse_profile", () => {
     expect(status).toBe(0);
     expect(stdout).toContain("2 x 1 rows at depth 33\n");
     expect(stdout).toMatch(/^attention +30 +[\d.]+ +[\d.]+ +\d+%$/m);
-    expect(stdout).toMatch(/^[\d.]+ tokens\/s$/m);
+    expect(stdout).toMatch(/^[\d.]+ tokens\/s; [\d.]+ over all rounds$/m);
   });
 
   test.each([

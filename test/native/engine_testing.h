@@ -58,7 +58,7 @@ class Collector final : public EventSink {
   }
   Outcome wait(uint64_t id) {
     std::unique_lock lock(mutex_);
-    const bool done = changed_.wait_for(lock, std::chrono::seconds(60),
+    const bool done = changed_.wait_for(lock, std::chrono::seconds(300),
                                         [&] { return outcomes_[id].finish != FinishReason::none; });
     CHECK(done);
     return outcomes_[id];
@@ -66,7 +66,7 @@ class Collector final : public EventSink {
   // The rows that have come, once there are so many numbers.
   std::vector<float> rows(uint64_t id, size_t numbers) {
     std::unique_lock lock(mutex_);
-    CHECK(changed_.wait_for(lock, std::chrono::seconds(60),
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(300),
                             [&] { return outcomes_[id].rows.size() >= numbers; }));
     return outcomes_[id].rows;
   }
