@@ -17,6 +17,7 @@
 #endif
 #endif
 #ifdef INHOUSE_FIBER_SANITIZER
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -185,6 +186,10 @@ void start() {
 // Makes a fiber begin with `start` when it is first switched to.
 void prepare(Fiber& fiber) {
   fiber.ended = false;
+#ifdef INHOUSE_FIBER_SANITIZER
+  __asan_unpoison_memory_region(fiber.stack.get(),
+                                kStackBytes);  // of the frames that an earlier thread never left
+#endif
   const uintptr_t top = uintptr_t(fiber.stack.get() + kStackBytes) & ~uintptr_t(15);
   auto* frame = reinterpret_cast<uintptr_t*>(top) - kFrameWords;
   std::fill_n(frame, kFrameWords, 0);
