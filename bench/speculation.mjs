@@ -6,6 +6,7 @@
 // prints a table on stderr and one JSON document on stdout; needs `npm run build`. Every run's tokens are compared with
 // those of the run without speculation: a difference ends the program with exit code 1.
 import { createRequire } from "node:module";
+import { basename } from "node:path";
 import { parseArgs } from "node:util";
 
 const { loadModel } = createRequire(import.meta.url)("../dist/index.js");
@@ -182,4 +183,5 @@ async function agreement() {
   return shares;
 }
 const acceptance = values.draft === undefined ? undefined : await agreement();
-console.log(JSON.stringify({ model: positionals[0], draft: values.draft, results, acceptance }, null, 2));
+const names = { model: basename(positionals[0]), draft: values.draft && basename(values.draft) };
+console.log(JSON.stringify({ ...names, results, acceptance }, null, 2));
