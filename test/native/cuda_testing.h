@@ -48,6 +48,7 @@ class OnDevice {
  public:
   OnDevice(Backend& backend, const std::vector<float>& numbers) : backend_(backend), count_(numbers.size()) {
     at_ = backend.allocate(count_);
+    backend.synchronize();  // it is cleared on a stream of the backend's
     static const std::shared_ptr<cuda::Device> device = cuda::Device::open(cuda_device());
     device->copy_in(reinterpret_cast<cuda::Address>(at_), numbers.data(), count_ * sizeof(float));
     device->synchronize();

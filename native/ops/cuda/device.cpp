@@ -116,6 +116,8 @@ void Device::enter() {
 
 void Device::check(Result result, const char* what) {
   if (result == 0) return;
+  if (result == kOutOfMemory)
+    throw Error(Code::out_of_memory, std::string(what) + ": the memory of " + name_ + " is full");
   {
     const std::lock_guard lock(state_->mutex);
     if (!lost()) {

@@ -74,6 +74,7 @@ std::unique_ptr<CudaWeight> load_cuda_weight(Device& device, const GgufFile& fil
     weight->memory = device.allocate(uint64_t(weight->stack * weight->panels() * weight->panel_bytes), what);
     for (int64_t m = 0; m < weight->stack; ++m) copy_panels(device, file, tensor, control, m, *weight);
   }
+  device.synchronize();  // other models' streams may read it from now on
   weight->bytes = weight->memory.bytes();
   return weight;
 }
