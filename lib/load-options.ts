@@ -171,14 +171,26 @@ export function resolveLoad(file: unknown, given: LoadOptions): ResolvedLoad {
         "the cache has to hold one whole generation",
     );
   }
+  // What only the CPU obeys is never ignored: "auto" keeps to the CPU then.
+  const forCpu = (["instructionSet", "repack", "lockMemory"] as const).find(
+    (name) => options[name] !== undefined,
+  );
+  if (options.device?.startsWith("cuda") && forCpu !== undefined) {
+    throw invalidArgument(
+      `loadModel: option '${forCpu}' is ${show(options[forCpu])}; expected none with device "${options.device}", ` +
+        "which computes on the GPU",
+    );
+  }
   const [k, v] = typeof kvType === "object" ? [kvType.k, kvType.v] : [kvType, kvType];
+  const gpuTypes: unknown[] = ["f16", "q8_0", undefined];
+  const onlyCpu = forCpu !== undefined || !gpuTypes.includes(k) || !gpuTypes.includes(v);
   return {
     path,
     draft: options.draft && filePath("loadModel: option 'draft'", options.draft.file),
     overrides: overrideList(options.overrides),
     signal: options.signal,
     onProgress: options.onProgress,
-    device: options.device ?? "auto",
+    device: onlyCpu && (options.device ?? "auto") === "auto" ? "cpu" : (options.device ?? "auto"),
     model: {
       threads: typeof options.threads === "number" ? options.threads : 0,
       instructionSet: instructionSet ?? "",

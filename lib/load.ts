@@ -12,7 +12,7 @@ import { Requests } from "./requests.js";
 import { samplingFromMetadata, type SamplingOptions } from "./sampling.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer/tokenizer.js";
 import type { LoadOptions } from "./types.js";
-import { loadWeights } from "./weights.js";
+import { loadWeights, place, type Place } from "./placement.js";
 
 /** What a load gives. */
 export interface Loaded {
@@ -52,18 +52,27 @@ export function load(
       file: of,
       report: progress.part(),
     }));
-    const weights = loadWeights(sources, device, model, site, stop.signal);
     try {
       const tokenizer = createTokenizer(tokenizerData(header), { signal: stop.signal }).then(async (made) => {
         if (second) await refuseOtherVocabulary({ path, tokenizer: made }, second.header, stop.signal);
         return made;
       });
-      const [{ models, fallback }, ready] = await Promise.all([weights, tokenizer]);
-      const [nativeModel, nativeDraft] = models as [NativeModel, NativeModel | undefined];
-      stop.signal.throwIfAborted();
-      const described = nativeModel.describe();
-      const requests = new Requests();
-      const made = await startEngine(nativeModel, nativeDraft, ready, engine, requests, site);
+      const start = async (on: Place) => {
+        const models = await loadWeights(sources, { ...model, ...on }, site, stop.signal);
+        try {
+          const [own, drafting] = models as [NativeModel, NativeModel | undefined];
+          const ready = await tokenizer;
+          stop.signal.throwIfAborted();
+          const requests = new Requests();
+          const made = await startEngine(own, drafting, ready, engine, requests, site);
+          return { made, requests, described: own.describe(), drafted: drafting?.describe() };
+        } finally {
+          // From here on the engine alone, if there is one, holds the weights.
+          for (const loaded of models) loaded.release();
+        }
+      };
+      const [{ result, fallback }, ready] = await Promise.all([place(device, stop.signal, start), tokenizer]);
+      const { made, requests, described, drafted } = result;
       try {
         await Promise.race([progress.finish(), stopped]);
         stop.signal.throwIfAborted();
@@ -71,10 +80,7 @@ export function load(
         made.dispose(() => undefined);
         throw error;
       }
-      const drafting =
-        second && nativeDraft
-          ? { path: second.header.path, weightBytes: nativeDraft.describe().weightBytes }
-          : undefined;
+      const drafting = second && drafted && { path: second.header.path, weightBytes: drafted.weightBytes };
       return {
         header,
         tokenizer: ready,
@@ -90,13 +96,9 @@ export function load(
       stop.abort(reasonOf(error));
       throw error;
     } finally {
-      // From here on the engine alone, if there is one, holds the weights; the header's long arrays are not needed.
+      // The header's long arrays are not needed any more.
       file.close();
       second?.file.close();
-      void weights.then(
-        ({ models }) => models.forEach((loaded) => loaded.release()),
-        () => undefined,
-      );
     }
   };
   const forget = onAbort(signal, () => stop.abort(signal?.reason));

@@ -27,7 +27,8 @@ function run(body: string, env: Record<string, string> = {}): unknown {
   const program = `
     const { loadModel } = require(${JSON.stringify(join(import.meta.dirname, "../dist/index.js"))});
     const settings = { maxTokens: 5, temperature: 0, ignoreStopTokens: true };
-    const load = (device) => loadModel(${JSON.stringify(model)}, { device, contextLength: 64, maxConcurrent: 2 });
+    const load = (device, options) =>
+      loadModel(${JSON.stringify(model)}, { device, contextLength: 64, maxConcurrent: 2, ...options });
     (async () => { ${body} })().then((value) => console.log(JSON.stringify(value)));`;
   const { stdout, stderr, status } = spawnSync(process.execPath, ["-e", program], {
     encoding: "utf8",
@@ -79,7 +80,8 @@ describe("device cuda", () => {
     ["no device", { INHOUSE_TWIN: "devices=0" }, "no NVIDIA GPU"],
     ["too old a device", { INHOUSE_TWIN: "capability=61" }, "compute capability 6.1"],
     ["an image that does not load", { INHOUSE_TWIN: "no_image" }, "does not load the kernels"],
-    ["a full device", { INHOUSE_TWIN: "memory=30000" }, "bytes left|available"],
+    ["a device too small for the weights", { INHOUSE_TWIN: "memory=30000" }, "bytes left|available"],
+    ["a device too small for the cache", { INHOUSE_TWIN: "memory=200000" }, "bytes left|available"],
   ])("%s is refused, and auto takes the CPU and says so", (_, env, words) => {
     const got = run(
       `${failure}
@@ -92,6 +94,26 @@ describe("device cuda", () => {
     expect(got.refused[1]).toMatch(new RegExp(words));
     expect(got.device).toBe("cpu");
     expect(got.fallback).toMatch(new RegExp(words));
+  });
+
+  test.each([{ instructionSet: "avx2" }, { repack: false }, { lockMemory: true }])(
+    "%j is for the CPU: auto stays there, and cuda refuses it",
+    (options) => {
+      const got = run(
+        `${failure}
+         const options = ${JSON.stringify(options)};
+         const { info } = await load("auto", options);
+         return [info.device, info.deviceFallback ?? null, await code(load("cuda", options))];`,
+      );
+      const name = Object.keys(options)[0];
+      const message = expect.stringContaining(`option '${name}'`) as string;
+      expect(got).toEqual(["cpu", null, ["ERR_INHOUSE_INVALID_ARGUMENT", message]]);
+    },
+  );
+
+  test("a cache of a type that only the CPU has keeps auto there", () => {
+    const got = run(`const { info } = await load("auto", { kvType: { v: "q4_0" } }); return info.device;`);
+    expect(got).toBe("cpu");
   });
 
   test("a lost device ends requests, and the model can be loaded again", () => {

@@ -40,4 +40,8 @@ Error describe_current_exception() noexcept {
   }
 }
 
+std::string megabytes(uint64_t bytes) {
+  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
+}
+
 }  // namespace inhouse

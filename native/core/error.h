@@ -70,4 +70,7 @@ class Error : public std::exception {
 // internal. For use inside a catch block. Needs no memory where there is none.
 Error describe_current_exception() noexcept;
 
+// "12 MB" for a message, rounded up.
+std::string megabytes(uint64_t bytes);
+
 }  // namespace inhouse

@@ -15,10 +15,6 @@ constexpr int32_t kSmallestContext = 256;  // what an automatic context never go
 constexpr int32_t kLeastOutputs = 32;      // rows of logits computed at once
 static_assert(kLeastOutputs > kMostGuesses);
 
-std::string megabytes(uint64_t bytes) {
-  return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
-}
-
 // Chooses the context where none was asked for: the trained one, at most kDefaultContext and what the cache
 // is to hold, halved until it fits; and how many tokens the cache holds. Refuses what cannot fit; memory that
 // is promised and not there would end the process later.

@@ -185,9 +185,8 @@ std::shared_ptr<const Adapter> Adapter::load(const std::shared_ptr<const Model>&
   }
   const uint64_t available = model->backend().available_memory();
   if (available > 0 && total > available) {
-    throw Error(Code::out_of_memory, "the adapter " + source.path + " takes " +
-                                         std::to_string(total / 1'000'000) + " MB, with " +
-                                         std::to_string(available / 1'000'000) + " MB available");
+    throw Error(Code::out_of_memory, "the adapter " + source.path + " takes " + megabytes(total) + ", with " +
+                                         megabytes(available) + " available");
   }
   std::shared_ptr<Adapter> adapter(new Adapter);
   adapter->id_ = next_id++;

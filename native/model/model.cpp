@@ -187,7 +187,10 @@ std::unique_ptr<Model> Model::load(const ModelOptions& options, const LoadContro
   model->store_ = WeightStore::shared(*file, model->backend_->layout());
   const bool copied = options.device == Device::cuda || options.cpu.repack;
   const uint64_t available = copied ? model->backend_->available_memory() : 0;
-  model->store_->load(*file, *model->backend_, binder.requests(), available, control);
+  const char* advice = options.device == Device::cpu
+                           ? "use a smaller quantization, or repack: false to compute from the mapped file"
+                           : "use a smaller quantization";
+  model->store_->load(*file, *model->backend_, binder.requests(), available, advice, control);
   if (tied) model->output = model->token_embedding;
   bool bf16 = false;
   for (const TensorInfo& tensor : file->tensors()) {

@@ -21,7 +21,7 @@ std::shared_ptr<WeightStore> WeightStore::shared(const GgufFile& file, const std
 }
 
 void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector<WeightRequest>& requests,
-                       uint64_t available, const LoadControl& control) {
+                       uint64_t available, const char* advice, const LoadControl& control) {
   std::unique_lock lock(mutex_, std::defer_lock);
   while (!lock.try_lock()) {
     control.check();
@@ -33,11 +33,8 @@ void WeightStore::load(const GgufFile& file, Backend& backend, const std::vector
     if (at == weights_.end() || !at->second) missing += request.tensor->bytes;
   }
   if (available > 0 && missing > available) {
-    throw Error(Code::out_of_memory,
-                "the weights of " + file.path() + " take " + std::to_string(missing / 1'000'000) +
-                    " MB, with " + std::to_string(available / 1'000'000) +
-                    " MB available; use a smaller quantization, or repack: false to compute "
-                    "from the mapped file");
+    throw Error(Code::out_of_memory, "the weights of " + file.path() + " take " + megabytes(missing) +
+                                         ", with " + megabytes(available) + " available; " + advice);
   }
   for (const WeightRequest& request : requests) {
     std::unique_ptr<Weight>& weight = weights_[request.tensor->name];

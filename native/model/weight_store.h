@@ -28,11 +28,11 @@ class WeightStore {
   // Fills every slot, reading what is not there yet. One caller reads at a time; the others wait and then
   // share. Where a load is cancelled, what it has read stays for the next.
   //
-  // Throws out_of_memory before reading where the weights take more than `available` bytes (0: unknown, or
-  // nothing is copied): such a load would not fail, but the system would end a process to make room. Throws
-  // file_changed where the file was written to since it was opened.
+  // Throws out_of_memory, with `advice`, before reading where the weights take more than `available` bytes
+  // (0: unknown, or nothing is copied): such a load would not fail, but the system would end a process to
+  // make room. Throws file_changed where the file was written to since it was opened.
   void load(const GgufFile& file, Backend& backend, const std::vector<WeightRequest>& requests,
-            uint64_t available, const LoadControl& control);
+            uint64_t available, const char* advice, const LoadControl& control);
 
   uint64_t bytes() const;
   // Throws file_changed where a mapped file is no longer what it was.

@@ -1,9 +1,8 @@
-// Reading a model's weights, with those of its draft, to the device that was asked for, or to the first that takes them.
+// Which device a model runs on, and reading its weights, with those of its draft, to it.
 import { AsyncResource } from "node:async_hooks";
 
 import type { CallSite } from "./call-site.js";
 import { InhouseError } from "./errors.js";
-import type { ResolvedLoad } from "./load-options.js";
 import {
   loadedAddon,
   native,
@@ -21,14 +20,7 @@ export interface WeightSource {
   report: (bytes: number) => void;
 }
 
-export interface Weights {
-  /** One for each source; to be released by whoever has them. */
-  models: NativeModel[];
-  /** Why an earlier device was not taken. */
-  fallback: string | undefined;
-}
-
-type Place = Pick<NativeLoadOptions, "device" | "cudaDevice" | "cudaImage" | "cudaDriver">;
+export type Place = Pick<NativeLoadOptions, "device" | "cudaDevice" | "cudaImage" | "cudaDriver">;
 
 function places(device: Device): Place[] {
   const { image, driver } = cudaPart(loadedAddon().path);
@@ -43,35 +35,44 @@ function places(device: Device): Place[] {
   return [on("cuda", Number(device.slice("cuda:".length)))];
 }
 
-/** Reads all sources. Once `signal` is aborted it rejects with its reason. */
+/** What `work` gives on the first device that can do it, and why an earlier one could not. */
+export async function place<T>(
+  device: Device,
+  signal: AbortSignal,
+  work: (on: Place) => Promise<T>,
+): Promise<{ result: T; fallback: string | undefined }> {
+  const tried = places(device);
+  for (let fallback: string | undefined; ;) {
+    try {
+      return { result: await work(tried.shift()!), fallback };
+    } catch (error) {
+      if (signal.aborted || tried.length === 0 || !isOfTheDevice(error)) throw error;
+      fallback = error.message;
+    }
+  }
+}
+
+/** The models of all sources, to be released by whoever has them. Once `signal` is aborted it rejects with its reason. */
 export async function loadWeights(
   sources: readonly WeightSource[],
-  device: Device,
-  options: ResolvedLoad["model"],
+  options: NativeLoadOptions,
   site: CallSite,
   signal: AbortSignal,
-): Promise<Weights> {
-  const tried = places(device);
-  let fallback: string | undefined;
-  for (;;) {
-    const place = tried.shift()!;
-    const stop = new AbortController();
-    const either = AbortSignal.any([signal, stop.signal]);
-    const loads = sources.map((source) =>
-      startLoad(source, { ...options, ...place }, site, either).catch((error: unknown) => {
-        stop.abort(error);
-        throw error;
-      }),
-    );
-    const models = (await Promise.allSettled(loads)).flatMap((load) =>
-      load.status === "fulfilled" ? [load.value] : [],
-    );
-    if (!either.aborted) return { models, fallback };
-    for (const model of models) model.release();
-    const reason: unknown = either.reason;
-    if (signal.aborted || tried.length === 0 || !isOfTheDevice(reason)) throw reason;
-    fallback = reason.message;
-  }
+): Promise<NativeModel[]> {
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const loads = sources.map((source) =>
+    startLoad(source, options, site, either).catch((error: unknown) => {
+      stop.abort(error);
+      throw error;
+    }),
+  );
+  const models = (await Promise.allSettled(loads)).flatMap((load) =>
+    load.status === "fulfilled" ? [load.value] : [],
+  );
+  if (!either.aborted) return models;
+  for (const model of models) model.release();
+  throw either.reason;
 }
 
 /** Errors after which another device may do. */
