@@ -6,11 +6,11 @@
 // IMAGE: the CUDA kernels (inhouse-cuda.fatbin). Medians of --rounds steps (default 20) after two that do not
 // count.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <fstream>
 
 #include "bench/native/arguments.h"
+#include "bench/native/timing.h"
 #include "kernels/cuda/args.h"
 #include "native/core/error.h"
 #include "native/engine/kv_cache.h"
@@ -18,16 +18,10 @@
 #include "native/ops/cuda/device.h"
 
 using namespace inhouse;
+using inhouse::bench::median;
+using inhouse::bench::now;
 
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + int64_t(values.size()) / 2, values.end());
-  return values[values.size() / 2];
-}
 
 struct Limits {
   double read_bytes, multiply_adds;  // per second

@@ -6,13 +6,13 @@
 // Measures every type of weights (or those named) with 1, 2, 4, … and N threads (by default as many as the
 // process may use). --best takes the shortest time instead of the median: for a machine that others use too.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "bench/native/arguments.h"
+#include "bench/native/timing.h"
 #include "native/core/error.h"
 #include "native/core/thread_pool.h"
 #include "native/ops/cpu_limits.h"
@@ -23,10 +23,6 @@ using namespace inhouse::bench;
 using namespace inhouse::test;
 
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 bool best_of_all = false;  // --best
 
@@ -41,8 +37,7 @@ double typical_seconds(int rounds, Work&& work) {
     times.push_back(now() - t);
   }
   if (best_of_all) return *std::min_element(times.begin(), times.end());
-  std::nth_element(times.begin(), times.begin() + int64_t(times.size()) / 2, times.end());
-  return times[times.size() / 2];
+  return median(times);
 }
 
 struct Shape {

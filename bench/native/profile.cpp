@@ -8,13 +8,13 @@
 // A step carries --rows tokens (default 1) of each of --streams sequences (default 1), all of which come
 // after --depth others (default 64). Medians of --rounds steps (default 20).
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <tuple>
 
 #include "bench/native/arguments.h"
+#include "bench/native/timing.h"
 #include "native/core/error.h"
 #include "native/engine/kv_cache.h"
 #include "native/model/forward.h"
@@ -24,17 +24,10 @@
 #include "test/native/kernels_testing.h"
 
 using namespace inhouse;
+using inhouse::bench::median;
+using inhouse::bench::now;
 
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + int64_t(values.size()) / 2, values.end());
-  return values[values.size() / 2];
-}
 
 // What one op cost in one step.
 struct Cost {
