@@ -5,7 +5,7 @@
 //                                   build-local/: for projects on machines of the same kind
 //
 // Each tarball has its SHA-256 in SHA256SUMS beside it.
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { platformName } from "../dist/native/platforms.js";
@@ -24,6 +24,8 @@ try {
     tarballs.push(makePackage(platformName(), binary, out));
   }
   writeChecksums(out);
+  const others = readdirSync(out).some((name) => /^inhouse-(linux|darwin|win32)-.*\.tgz$/.test(name));
+  if (!others) console.error("no platform's package stands beside it: npm run prebuilds makes them");
   for (const path of tarballs) console.log(relative(process.cwd(), path));
 } catch (error) {
   console.error(error.message);

@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, isAbsolute, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
@@ -516,6 +516,9 @@ describe("the store", () => {
     expect(cacheFolder({ INHOUSE_CACHE: "/c" }, "linux")).toBe("/c");
     expect(cacheFolder({ XDG_CACHE_HOME: "/x" }, "linux")).toBe(join("/x", "inhouse"));
     expect(cacheFolder({}, "linux")).toMatch(/\.cache.inhouse$/);
+    vi.stubEnv("HOME", "");
+    expect(isAbsolute(cacheFolder({}, "linux"))).toBe(true);
+    vi.unstubAllEnvs();
     expect(cacheFolder({}, "darwin")).toMatch(/Library.Caches.inhouse$/);
     expect(cacheFolder({ LOCALAPPDATA: "L" }, "win32")).toBe(join("L", "inhouse", "cache"));
   });

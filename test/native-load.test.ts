@@ -1,6 +1,8 @@
 // Finding and loading the addon, and what is said where that fails: child processes over installed packages.
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -190,6 +192,30 @@ describe("a load that fails says what was found and what mends it:", () => {
     expect(attempt(installed({ version: "99.1.2" }))).toEqual(
       fails("the native part of inhouse 99.1.2", /inhouse\.node of version \d+\.\d+\.\d+; install anew/),
     );
+  });
+
+  it("the addon of another program", () => {
+    const first = 'require("module")._extensions[".node"] = (module) => { module.exports = { add() {} }; }';
+    expect(attempt(installed(), { first })).toEqual(
+      fails("inhouse.node, which is the addon of another program; install anew"),
+    );
+  });
+
+  it.skipIf(process.platform === "win32")("an addon that may not be read", () => {
+    const folder = installed();
+    const builds = join(folder, "clone/build/Release");
+    mkdirSync(builds, { recursive: true });
+    copyFileSync(builtAddon, join(builds, "inhouse.node"));
+    chmodSync(join(builds, "inhouse.node"), 0);
+    // Root may read anything.
+    const root = process.getuid?.() === 0;
+    if (root) chmodSync(base, 0o755);
+    expect(
+      attempt(folder, {
+        first: root ? "process.setgid(65534); process.setuid(65534)" : "",
+        env: { INHOUSE_PREBUILD: join(folder, "clone") },
+      }),
+    ).toEqual(fails("this process may not read it; allow it: chmod a+r"));
   });
 
   it("an unknown system", () => {

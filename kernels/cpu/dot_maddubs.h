@@ -9,7 +9,11 @@ namespace {
 
 constexpr bool kDotNeedsBits = true;
 constexpr int kFullZeroPoint = 128;  // taken off full-range bytes by the kernels
-template <int bits>                  // that bound the weights; 8: the full range
+// Whether a tile multiplies its rows in turn, with the weights held in registers, because a sum takes two of
+// them; measured.
+template <int bits>
+constexpr bool kRowsInTurn = bits < 8 || kLanes == 16;
+template <int bits>  // that bound the weights; 8: the full range
 struct Dot {
   I sum, sum16;
   inline void start(I value) {

@@ -7,6 +7,8 @@ namespace {
 
 constexpr bool kDotNeedsBits = true;
 constexpr int kFullZeroPoint = 128;  // taken off full-range bytes by the kernels
+template <int>
+constexpr bool kRowsInTurn = false;  // whether a tile multiplies its rows one by one
 template <int bits>                  // that bound the weights; 8: the full range
 struct Dot {
   I sum;

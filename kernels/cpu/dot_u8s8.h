@@ -7,6 +7,8 @@ namespace {
 
 constexpr bool kDotNeedsBits = false;
 constexpr int kFullZeroPoint = 0;
+template <int>
+constexpr bool kRowsInTurn = false;  // whether a tile multiplies its rows one by one
 template <int bits>
 struct Dot {
   I sum;

@@ -293,41 +293,72 @@ inline void tile(const uint8_t* codes_w, const float* scales_w, const float* min
     F part[vectors][rows] = {};
     INHOUSE_UNROLL
     for (int g = 0; g < groups; ++g) {
-      Dot<bits> dot[vectors][rows];
-      INHOUSE_UNROLL
-      for (int t = 0; t < rows; ++t) {
-        const I start = has_minimum ? set1_i(0) : set1_i(extras[t * group_stride + g]);
-        INHOUSE_UNROLL
-        for (int v = 0; v < vectors; ++v) dot[v][t].start(start);
-      }
-      Quads held[rows] = {};
-      INHOUSE_UNROLL
-      for (int q = 0; q < quads; ++q) {
-        I w[vectors];
-        INHOUSE_UNROLL
-        for (int v = 0; v < vectors; ++v)
-          w[v] = load_bytes(codes_w + v / kHalves * panel_codes + v % kHalves * kVectorBytes +
-                            64 * (g * quads + q));
-        INHOUSE_UNROLL
-        for (int t = 0; t < rows; ++t) {
-          const auto a = quad(held[t], codes + t * stride + 4 * (g * quads + q), q);
-          INHOUSE_UNROLL
-          for (int v = 0; v < vectors; ++v) {
-            dot[v][t].add(w[v], a);
-            dot[v][t].settle(q, q == quads - 1);
-          }
-        }
-      }
-      INHOUSE_UNROLL
-      for (int v = 0; v < vectors; ++v) {
+      const auto weights = [&](int v, int q) {
+        return load_bytes(codes_w + v / kHalves * panel_codes + v % kHalves * kVectorBytes +
+                          64 * (g * quads + q));
+      };
+      const auto start = [&](int t) {
+        return has_minimum ? set1_i(0) : set1_i(extras[t * group_stride + g]);
+      };
+      const auto finish = [&](int v, int t, const Dot<bits>& dot) {
         const int64_t at = v / kHalves * panel_scales + v % kHalves * kLanes + g * kPanelRows;
         const F scale = load(scales_w + at);
+        part[v][t] = g == 0 ? mul(dot.value(), scale) : fma(dot.value(), scale, part[v][t]);
+        if constexpr (has_minimum)
+          part[v][t] = fma(load(minimums_w + at), set1(load_f32(extras + t * group_stride + g)), part[v][t]);
+      };
+      if constexpr (kRowsInTurn<bits>) {
+        I w[quads][vectors];
+        INHOUSE_UNROLL
+        for (int q = 0; q < quads; ++q) {
+          INHOUSE_UNROLL
+          for (int v = 0; v < vectors; ++v) w[q][v] = weights(v, q);
+        }
         INHOUSE_UNROLL
         for (int t = 0; t < rows; ++t) {
-          part[v][t] = g == 0 ? mul(dot[v][t].value(), scale) : fma(dot[v][t].value(), scale, part[v][t]);
-          if constexpr (has_minimum)
-            part[v][t] =
-                fma(load(minimums_w + at), set1(load_f32(extras + t * group_stride + g)), part[v][t]);
+          Dot<bits> dot[vectors];
+          INHOUSE_UNROLL
+          for (int v = 0; v < vectors; ++v) dot[v].start(start(t));
+          Quads held = {};
+          INHOUSE_UNROLL
+          for (int q = 0; q < quads; ++q) {
+            const auto a = quad(held, codes + t * stride + 4 * (g * quads + q), q);
+            INHOUSE_UNROLL
+            for (int v = 0; v < vectors; ++v) {
+              dot[v].add(w[q][v], a);
+              dot[v].settle(q, q == quads - 1);
+            }
+          }
+          INHOUSE_UNROLL
+          for (int v = 0; v < vectors; ++v) finish(v, t, dot[v]);
+        }
+      } else {
+        Dot<bits> dot[vectors][rows];
+        INHOUSE_UNROLL
+        for (int t = 0; t < rows; ++t) {
+          INHOUSE_UNROLL
+          for (int v = 0; v < vectors; ++v) dot[v][t].start(start(t));
+        }
+        Quads held[rows] = {};
+        INHOUSE_UNROLL
+        for (int q = 0; q < quads; ++q) {
+          I w[vectors];
+          INHOUSE_UNROLL
+          for (int v = 0; v < vectors; ++v) w[v] = weights(v, q);
+          INHOUSE_UNROLL
+          for (int t = 0; t < rows; ++t) {
+            const auto a = quad(held[t], codes + t * stride + 4 * (g * quads + q), q);
+            INHOUSE_UNROLL
+            for (int v = 0; v < vectors; ++v) {
+              dot[v][t].add(w[v], a);
+              dot[v][t].settle(q, q == quads - 1);
+            }
+          }
+        }
+        INHOUSE_UNROLL
+        for (int v = 0; v < vectors; ++v) {
+          INHOUSE_UNROLL
+          for (int t = 0; t < rows; ++t) finish(v, t, dot[v][t]);
         }
       }
     }
@@ -374,7 +405,8 @@ void tiles(const Strip& strip, int panels, int steps, const QuantizedRows& x, in
     for (; t < rows; ++t) run.template operator()<vectors, 1>(v, t);
   };
   int v = 0;
-  for (; v + kTileVectors <= row_vectors; v += kTileVectors) sweep.template operator()<kTileVectors>(v);
+  constexpr int most = kRowsInTurn<bits> && bits == 8 ? 1 : kTileVectors;
+  for (; v + most <= row_vectors; v += most) sweep.template operator()<most>(v);
   for (; v < row_vectors; ++v) sweep.template operator()<1>(v);
 }
 

@@ -1,5 +1,5 @@
 // Why the addon could not be loaded: what was looked for, what was found, and which command mends it.
-import { existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
@@ -18,7 +18,7 @@ export interface Failure {
   path?: string | undefined;
   /** What came of loading it, or of looking for the package. */
   error?: unknown;
-  /** Of the binary, which is not the package's own. */
+  /** Of the binary, which is not the package's own; empty: it is no binary of inhouse's. */
   version?: string;
 }
 
@@ -48,6 +48,16 @@ function exists(path: string): boolean {
     return existsSync(path);
   } catch {
     return false;
+  }
+}
+
+/** True also where there is nothing, or it must not be asked. */
+function readable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch (error) {
+    return codeOf(error) !== "EACCES";
   }
 }
 
@@ -131,6 +141,7 @@ function refused({ root, path: known, error, version }: Failure, glibc: string |
     : isClone
       ? build
       : reinstall;
+  if (version === "") return [`found ${path}, which is the addon of another program`, again];
   if (version !== undefined) return [`found ${path} of version ${version}`, again];
 
   if (codeOf(error) === "ERR_DLOPEN_DISABLED") {
@@ -146,6 +157,9 @@ function refused({ root, path: known, error, version }: Failure, glibc: string |
       `${found}; the file system at ${mount.folder} is mounted noexec`,
       `install into a folder elsewhere, or allow it: mount -o remount,exec ${mount.folder}`,
     ];
+  }
+  if (!readable(path)) {
+    return [`${found}; this process may not read it`, `allow it: chmod a+r ${path} (and a+rx its folders)`];
   }
   const [, wanted] = /version `GLIBC_([\d.]+)' not found/.exec(words) ?? [];
   if (wanted !== undefined) {

@@ -43,7 +43,8 @@ export function load(root: string): LoadedAddon {
   } catch (error) {
     throw failed({ path: file, error });
   }
-  if (addon.version !== manifest.version) throw failed({ path: file, version: addon.version ?? "unknown" });
+  const version = (addon as Partial<NativeAddon> | undefined)?.version;
+  if (version !== manifest.version) throw failed({ path: file, version: version ?? "" });
   return { addon, path: file, package: packaged ? `@inhouse/${platform}` : undefined };
 }
 

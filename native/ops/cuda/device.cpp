@@ -17,10 +17,15 @@ std::vector<char> read_image(const std::string& path) {
   if (path.empty())
     throw Error(Code::device_unavailable,
                 "device \"cuda\": this build has no CUDA kernels; use device \"cpu\"");
-  const platform::File file = platform::File::open(path);
-  std::vector<char> image(file.size() + 1);  // the driver takes text (PTX) as well, which ends in a zero
-  file.read(0, image.data(), file.size());
-  return image;
+  try {
+    const platform::File file = platform::File::open(path);
+    std::vector<char> image(file.size() + 1);  // the driver takes text (PTX) as well, which ends in a zero
+    file.read(0, image.data(), file.size());
+    return image;
+  } catch (const Error& error) {
+    throw Error(Code::device_unavailable,
+                "device \"cuda\": its kernels cannot be read: " + error.message() + "; use device \"cpu\"");
+  }
 }
 
 }  // namespace
