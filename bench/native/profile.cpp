@@ -3,10 +3,11 @@
 //
 //   inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] [--kv
 //   f32|f16|q8_0|q4_0]
-//                         [--rounds N]
+//                         [--rounds N] [--limits-every N]
 //
 // A step carries --rows tokens (default 1) of each of --streams sequences (default 1), all of which come
-// after --depth others (default 64). Medians of --rounds steps (default 20).
+// after --depth others (default 64). Medians of --rounds steps (default 20); the machine's limits are
+// measured between them, before every --limits-every steps (default 5).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -150,7 +151,7 @@ class Profiler final : public Backend {
 
 struct Options {
   ModelOptions model;
-  int32_t streams = 1, rows = 1, depth = 64, rounds = 20;
+  int32_t streams = 1, rows = 1, depth = 64, rounds = 20, limits_every = 5;
   KvType kv = KvType::f16;
 };
 
@@ -174,6 +175,7 @@ Options read_options(bench::Arguments arguments) {
       {"--rows", &options.rows, 1, 65536},
       {"--depth", &options.depth, 0, 1 << 20},
       {"--rounds", &options.rounds, 1, 100000},
+      {"--limits-every", &options.limits_every, 1, 100000},
   };
   while (const char* argument = arguments.next()) {
     const std::string option = argument;
@@ -243,7 +245,7 @@ int run(Options given) {
   std::vector<std::map<std::string, Cost>> steps;
   std::vector<double> totals, reads, dots, fmas, bf16s;
   for (int32_t round = -2; round < rounds; ++round) {
-    if (round >= 0 && round % 5 == 0) {
+    if (round >= 0 && round % given.limits_every == 0) {
       const CpuLimits limits = measure_cpu_limits(kernels, options.cpu.threads);
       reads.push_back(limits.read_bytes);
       dots.push_back(limits.dot_multiply_adds);
