@@ -6,12 +6,12 @@ namespace inhouse {
 namespace {
 
 // Longer ones first: what follows them is more likely to come again.
-constexpr int32_t kLengths[] = {8, 4, 3, 2};
+constexpr int32_t kLengths[] = {8, 4, 3, 2, 1};
 constexpr int32_t kLongest = 32;  // beyond which the same tokens are not counted
 constexpr size_t kLeastEntries = 1 << 10, kMostEntries = 1 << 20;
 
 // What is assumed where nothing is learned, as if it had been seen so many times.
-constexpr double kAssumed[] = {0.2, 0.35, 0.45, 0.6, 0.75, 0.85, 0.9};
+constexpr double kAssumed[] = {0.15, 0.2, 0.35, 0.45, 0.6, 0.75, 0.85, 0.9};
 constexpr double kAssumedTimes = 2;
 constexpr double kMemory = 0.95;  // what counts of the past after each further time
 
@@ -28,8 +28,8 @@ GuessRates::GuessRates() {
 }
 
 int GuessRates::class_of(int32_t length) {
-  if (length < 5) return std::max(0, length - 2);
-  return length < 8 ? 3 : length < 12 ? 4 : length < 20 ? 5 : 6;
+  if (length < 5) return std::max(0, length - 1);
+  return length < 8 ? 4 : length < 12 ? 5 : length < 20 ? 6 : 7;
 }
 
 void GuessRates::learn(int32_t length, bool held) {

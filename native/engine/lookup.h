@@ -18,7 +18,7 @@ class GuessRates {
   double rate(int32_t length) const;
 
  private:
-  static constexpr int kClasses = 7;
+  static constexpr int kClasses = 8;
   static int class_of(int32_t length);
   struct Count {
     double tried, held;

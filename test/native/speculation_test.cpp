@@ -304,7 +304,14 @@ TEST(lookup_finds_the_longest_and_last_occurrence) {
   lookup.extend(tokens);
   lookup.guess(tokens, 6, guesses, odds);
   CHECK((guesses == std::vector<int32_t>{7, 6, 8, 7, 6, 8}));
-  for (const std::vector<int32_t>& few : {std::vector<int32_t>{5}, {5, 5}, {}}) {
+  // One token that stood before is enough.
+  tokens = {5, 1, 2, 5};
+  lookup.clear();
+  guesses.clear();
+  lookup.extend(tokens);
+  lookup.guess(tokens, 2, guesses, odds);
+  CHECK((guesses == std::vector<int32_t>{1, 2}));
+  for (const std::vector<int32_t>& few : {std::vector<int32_t>{5}, {5, 6}, {}}) {
     lookup.clear();
     guesses.clear();
     lookup.extend(few);
