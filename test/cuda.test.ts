@@ -79,7 +79,11 @@ describe("device cuda", () => {
     ],
     ["no device", { INHOUSE_TWIN: "devices=0" }, "no NVIDIA GPU"],
     ["too old a device", { INHOUSE_TWIN: "capability=61" }, "compute capability 6.1"],
-    ["an image that is missing", { INHOUSE_CUDA_IMAGE: "/nowhere/image" }, "kernels cannot be read: /nowhere"],
+    [
+      "an image that is missing",
+      { INHOUSE_CUDA_IMAGE: "/nowhere/image" },
+      "kernels cannot be read: /nowhere",
+    ],
     ["an image that does not load", { INHOUSE_TWIN: "no_image" }, "does not load the kernels"],
     ["a device too small for the weights", { INHOUSE_TWIN: "memory=30000" }, "bytes left|available"],
     ["a device too small for the cache", { INHOUSE_TWIN: "memory=200000" }, "bytes left|available"],

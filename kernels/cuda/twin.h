@@ -2,7 +2,9 @@
 // where they meet. Slow and exact; for tests, where it is implemented (test/native/cuda_twin).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <cstring>
 
 namespace inhouse::kernels::cuda::twin {
 

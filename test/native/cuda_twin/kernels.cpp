@@ -1,6 +1,5 @@
 #include "test/native/cuda_twin/kernels.h"
 
-#include <cmath>
 #include <cstring>
 
 #include "kernels/cuda/list.h"
