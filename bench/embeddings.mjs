@@ -33,7 +33,7 @@ function sentences(count) {
 const engines = {
   async inhouse(path, threads) {
     const { loadModel } = await import("../dist/index.js");
-    const model = await loadModel(path, { threads, contextLength: 512 });
+    const model = await loadModel(path, { device: "cpu", threads, contextLength: 512 });
     return {
       run: (texts, pooling) => model.embed(texts, { pooling }),
       tokens: (texts) => texts.map((text) => model.tokenizer.encode(text).length),

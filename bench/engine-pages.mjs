@@ -77,7 +77,21 @@ function soak(one) {
 `;
 }
 
-const parts = { serving, alone, embeddings, speculation, soak };
+function eventLoop({ writing, ...parts }) {
+  const names = { rest: "at rest", load: "five loads", prompt: "a long prompt", streams: "8 streams" };
+  const rows = Object.entries(names).map(([part, name]) => {
+    const { p50, p99, max } = parts[part];
+    return [name, number(p50), number(p99), number(max)];
+  });
+  return `Delay of the event loop in ms (\`bench/event-loop.mjs\`):
+
+${table(["", "median", "99%", "most"], rows)}
+
+With its thread fully busy with JavaScript one stream decodes ${number(writing.busy)} tokens/s, with an idle one ${number(writing.idle)}: ${percent(writing.share)} (${percent(writing.low)} – ${percent(writing.high)} in five pairs).
+`;
+}
+
+const parts = { serving, alone, embeddings, speculation, eventLoop, soak };
 
 /** One section for each machine; `[file name, content]` of its result. */
 export function engineSection([name, result]) {

@@ -2,7 +2,7 @@
 // stream beside the bare forward pass, and thousands of requests whose answers and memory are checked (soak.mjs).
 //
 //   node bench/engine.mjs MODEL --small MODEL --machine NAME [--peer NAME] [--rounds N] [--draft FILE]
-//                         [--only serving,alone,embeddings,speculation,soak] [--threads N]
+//                         [--only serving,alone,embeddings,speculation,eventLoop,soak] [--threads N]
 //
 // writes bench/results/NAME.engine.json, which docs/performance.md is made from (node scripts/performance-doc.mjs); parts
 // that --only leaves out stay as they were. The small model is for the soak. Needs `npm run build`, and `npm install` in
@@ -29,7 +29,7 @@ const { values, positionals } = parseArgs({
     rounds: { type: "string", default: "3" },
     threads: { type: "string", default: String(availableParallelism()) },
     draft: { type: "string" },
-    only: { type: "string", default: "serving,alone,embeddings,speculation,soak" },
+    only: { type: "string", default: "serving,alone,embeddings,speculation,eventLoop,soak" },
   },
 });
 const path = onlyModel(import.meta.filename, positionals);
@@ -78,7 +78,7 @@ async function alone() {
   if (!existsSync(profile)) throw new UsageError(`${profile} is not built: npm run build`);
   const engine = [];
   const bare = [];
-  const model = await loadModel(path, { threads, contextLength: 512, maxConcurrent: 1 });
+  const model = await loadModel(path, { device: "cpu", threads, contextLength: 512, maxConcurrent: 1 });
   const prompt = Array.from({ length: depth }, (_, i) => 1000 + 7 * i);
   const options = { maxTokens: tokens, temperature: 0, ignoreStopTokens: true, speculation: "off" };
   const args = [
@@ -129,6 +129,7 @@ const parts = {
         ...(values.draft === undefined ? [] : ["--draft", values.draft]),
       ]),
     ),
+  eventLoop: () => JSON.parse(run("event-loop.mjs", [path])),
   soak: () => {
     if (values.small === undefined) throw new UsageError("--small: expected the soak's model");
     return { model: basename(values.small), ...JSON.parse(run("soak.mjs", [values.small])) };

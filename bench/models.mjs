@@ -13,6 +13,7 @@ import metadata from "../dist/metadata.js";
 const batch = 512; // tokens of a step, of every engine
 // After the first round only what came this near to an engine's best for a figure is measured on.
 const near = 0.8;
+const far = 0.5;
 
 const better = ({ unit }, a, b) => (unit === "tokens/s" ? a > b : a < b);
 const ratio = ({ unit }, ours, theirs) => (unit === "tokens/s" ? ours / theirs : theirs / ours);
@@ -28,7 +29,7 @@ function runOnce(engine, job) {
 
 /** How many threads inhouse takes by itself: those of physical cores, within what a container may use. */
 export async function ownThreads(path) {
-  const model = await loadModel(path, { contextLength: 64, repack: false });
+  const model = await loadModel(path, { device: "cpu", contextLength: 64, repack: false });
   const { deviceDescription } = model.info;
   await model.dispose();
   return Number(/(\d+) threads?$/.exec(deviceDescription)[1]);
@@ -50,14 +51,18 @@ async function configurations(engines, threads, kvType, cases) {
   return all;
 }
 
-/** Leaves each configuration the cases at which it may be its engine's best, of those that it could time. */
-function narrow(all) {
+/**
+ * Leaves each configuration the cases at which it may be its engine's best, by its best round so far: `near` its rivals
+ * after two rounds, not far off after one, as a round may be a bad one.
+ */
+function narrow(all, round) {
   for (const one of all) {
     const rivals = all.filter(({ engine }) => engine === one.engine);
     one.promising = one.cases.filter((test) => {
       const name = fitting.nameOf(test);
-      const best = Math.max(...rivals.map(({ rounds }) => rounds[0].rates[name] ?? 0));
-      return one.rounds[0].rates[name] >= near * best;
+      const rate = ({ rounds }) => Math.max(...rounds.map(({ rates }) => rates[name] ?? 0));
+      const best = Math.max(...rivals.map(rate));
+      return best > 0 && rate(one) >= (round === 1 ? far : near) * best;
     });
   }
   for (const one of all) one.cases = one.promising;
@@ -82,15 +87,15 @@ export async function measureModel(path, { engines, threads, rounds, kvType: typ
   const all = await configurations(engines, threads, type, cases);
   const limits = Object.fromEntries(threads.map((count) => [count, []]));
   for (let round = 1; round <= rounds; ++round) {
-    for (const count of threads) limits[count].push(await machine.measureLimits(count));
     for (const one of all.filter((other) => other.cases.length > 0)) {
+      limits[one.settings.threads].push(await machine.measureLimits(one.settings.threads));
       say(`${basename(path)}: round ${round} of ${rounds}, ${one.engine} ${JSON.stringify(one.settings)}`);
       const { vocabularySize } = shape;
       const settings = { ...one.settings, kvType: one.kvType };
       const job = { path, settings, cases: one.cases, contextLength, vocabularySize };
       one.rounds.push(runOnce(one.engine, job));
     }
-    if (round === 1) narrow(all);
+    if (round <= 2) narrow(all, round);
   }
   const best = Object.fromEntries(
     Object.entries(limits).map(([count, list]) => [count, machine.bestLimits(list)]),

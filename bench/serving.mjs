@@ -62,7 +62,12 @@ async function burst({ engine, path, settings, streams, shared, own, tokens, voc
 /** Gaps between tokens of 8 streams, before and while a prompt of `long` tokens is computed. */
 async function pace({ path, settings, long, vocabularySize }) {
   const streams = 8;
-  const model = await loadModel(path, { ...settings, contextLength: long + 64, maxConcurrent: streams + 1 });
+  const model = await loadModel(path, {
+    device: "cpu",
+    ...settings,
+    contextLength: long + 64,
+    maxConcurrent: streams + 1,
+  });
   const prompts = measuring.promptSource(vocabularySize);
   const options = { temperature: 0, ignoreStopTokens: true, speculation: "off" };
   const start = performance.now();

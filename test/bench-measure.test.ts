@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { type Case, casesOf, fitting, leastTokens, nameOf } from "../lib/cli/bench/cases.ts";
-import { figuresOf, limitNoiseOf } from "../lib/cli/bench/figures.ts";
+import { figuresOf, limitNoiseOf, noiseOf } from "../lib/cli/bench/figures.ts";
 import { measureRound, type Open, promptSource, type Samples } from "../lib/cli/bench/measure.ts";
 import type { ModelWork } from "../lib/cli/bench/work.ts";
 
@@ -136,6 +136,22 @@ describe("figures", () => {
       ["load", [1, 3]],
       ["load to first token", [2, 2]],
       ["peak memory", [30]],
+    ]);
+  });
+
+  test("figures beyond their floor are named", () => {
+    const figure = {
+      name: "prompt of 64",
+      unit: "tokens/s" as const,
+      value: 1,
+      low: 1,
+      high: 1,
+      rounds: [1],
+    };
+    const floor = { value: 1, by: "reading" as const };
+    expect(noiseOf([{ ...figure, floor, share: 1.04 }])).toEqual([]);
+    expect(noiseOf([{ ...figure, floor, share: 1.14 }])).toEqual([
+      expect.stringMatching(/^prompt of 64: 114% of the floor/),
     ]);
   });
 

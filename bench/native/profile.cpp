@@ -7,7 +7,8 @@
 //
 // A step carries --rows tokens (default 1) of each of --streams sequences (default 1), all of which come
 // after --depth others (default 64). Medians of --rounds steps (default 20); the machine's limits are
-// measured between them, before every --limits-every steps (default 5).
+// measured between them, before every --limits-every steps (default 5); shares are of their
+// medians, as the bandwidth of a shared machine changes for steps and limits alike.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

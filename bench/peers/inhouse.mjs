@@ -10,5 +10,8 @@ export const opener =
   (path, { threads, kvType }) =>
   async ({ streams, contextLength }) =>
     session.sessionOf(
-      await loadModel(path, { threads, kvType, contextLength, maxConcurrent: streams, maxSlowdown: 1000 }),
+      await loadModel(path, {
+        ...{ device: "cpu", threads, kvType, contextLength },
+        ...{ maxConcurrent: streams, maxSlowdown: 1000 },
+      }),
     );

@@ -9,7 +9,7 @@ export const version = createRequire(import.meta.url)("./package.json").dependen
 // llama.cpp caches quantized values with flash attention alone.
 export const variants = (kvType) =>
   [{ flashAttention: true }, { flashAttention: false }].filter(
-    ({ flashAttention }) => flashAttention || kvType !== "q8_0",
+    ({ flashAttention }) => flashAttention || !kvType.startsWith("q"),
   );
 
 /** Loads a model once; gives contexts of it. */

@@ -9,8 +9,8 @@ namespace {
 
 constexpr bool kDotNeedsBits = true;
 constexpr int kFullZeroPoint = 128;  // taken off full-range bytes by the kernels
-// Whether a tile multiplies its rows in turn, with the weights held in registers, because a sum takes two of
-// them; measured.
+// Whether a tile multiplies its rows in turn, each with all weights of a group, because a sum takes two
+// registers; measured.
 template <int bits>
 constexpr bool kRowsInTurn = bits < 8 || kLanes == 16;
 template <int bits>  // that bound the weights; 8: the full range

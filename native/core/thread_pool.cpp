@@ -26,7 +26,7 @@ void relax() {
 // How often a worker looks for the next job within a step before it parks: some tens of microseconds, longer
 // than the scalar work between two parallel regions, shorter than what a waiting event loop would notice.
 constexpr int kWorkerSpins = 4000;
-// How long the caller spins for workers that finish their last chunk before it sleeps.
+// How long the caller spins for workers that finish their last chunk before it yields its processor to them.
 constexpr int kCallerSpins = 20000;
 constexpr int32_t kMaxThreads = 512;
 

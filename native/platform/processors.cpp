@@ -14,6 +14,13 @@
 #elif defined(__APPLE__)
 #include <pthread.h>
 #include <sys/sysctl.h>
+#elif defined(_WIN32)
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+
+#include <vector>
 #endif
 
 namespace inhouse {
@@ -135,8 +142,36 @@ void name_this_thread(const char* name) {
 
 #else
 
+#ifdef _WIN32
+// Cores that share a processor with the affinity mask, of this process's processor group; 0: unknown.
+static int32_t cores_in_affinity() {
+  DWORD_PTR mask = 0, all = 0;
+  GROUP_AFFINITY group = {};
+  if (!GetProcessAffinityMask(GetCurrentProcess(), &mask, &all) || mask == 0) return 0;
+  if (!GetThreadGroupAffinity(GetCurrentThread(), &group)) return 0;
+  DWORD bytes = 0;
+  GetLogicalProcessorInformationEx(RelationProcessorCore, nullptr, &bytes);
+  std::vector<char> memory(bytes);
+  const auto info = [&](DWORD at) {
+    return reinterpret_cast<SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX*>(memory.data() + at);
+  };
+  if (bytes == 0 || !GetLogicalProcessorInformationEx(RelationProcessorCore, info(0), &bytes)) return 0;
+  int32_t cores = 0;
+  for (DWORD at = 0; at < bytes; at += info(at)->Size) {
+    const GROUP_AFFINITY& own = info(at)->Processor.GroupMask[0];  // a core is in one group
+    cores += own.Group == group.Group && (own.Mask & mask) != 0;
+  }
+  return cores;
+}
+#else
+static int32_t cores_in_affinity() {
+  return 0;
+}
+#endif
+
 int32_t usable_processors() {
-  return std::max<int32_t>(1, int32_t(std::thread::hardware_concurrency()));
+  const int32_t cores = cores_in_affinity();
+  return std::max<int32_t>(1, cores > 0 ? cores : int32_t(std::thread::hardware_concurrency()));
 }
 
 void name_this_thread(const char*) {}

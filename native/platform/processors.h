@@ -5,8 +5,8 @@
 
 namespace inhouse {
 
-// Physical cores within the affinity mask, no more than the cgroup's processor quota (rounded down); at
-// least 1.
+// Physical cores within the affinity mask, on Linux no more than the cgroup's processor quota (rounded down),
+// on macOS the fast ones; at least 1.
 int32_t usable_processors();
 
 // Names the calling thread, for debuggers and `top`; at most 15 characters.

@@ -127,6 +127,33 @@ TEST(every_type_matches_double_precision) {
   }
 }
 
+// Codes at the ends of their ranges on both sides, all of one sign: the largest sums there are, which 16-bit
+// sums must hold.
+TEST(the_largest_sums_do_not_saturate) {
+  constexpr int64_t n = 17, k = 768, rows = 40;
+  uint32_t count = 0;
+  const kernels::QuantType* const* types = kernels::quant_types(&count);
+  Random random(8);
+  std::vector<float> x(size_t(rows * k));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = i / size_t(k) % 2 ? -3.0f : 3.0f;
+  for (uint32_t t = 0; t < count; ++t) {
+    const kernels::QuantType& type = *types[t];
+    if (type.block_elements == 1) continue;
+    for (const int fill : {0x00, 0xff, 0x7f, 0x80, 0x0f, 0xf0}) {
+      const auto file = random_tensor(type, n, k, random, fill);
+      const std::vector<float> w = decode_all(*file);
+      for (const std::string& isa : instruction_sets()) {
+        auto backend = cpu(isa);
+        const auto weight = backend->load(*file, file->info, WeightUse::matrix, {});
+        for (const int64_t some : {int64_t(1), int64_t(7), rows})
+          check_against_double(std::string(type.name) + " " + isa + " of bytes " + std::to_string(fill),
+                               product(*backend, *weight, nullptr, head_rows(x, some, k), some), w, x, some,
+                               n, k, nullptr, 1.0);
+      }
+    }
+  }
+}
+
 // Several strips of panels, several chunks of K and more rows than a work item has, all at once: too much for
 // the reference, so that rows are held against products of one row.
 TEST(large_products_have_the_bits_of_single_rows) {

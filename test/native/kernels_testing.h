@@ -63,17 +63,17 @@ class MemoryFile final : public GgufFile {
   std::string identity() const override { return "memory"; }
 };
 
-// Random blocks of a type whose scales are small ordinary numbers: random bytes, then the 16-bit scale fields
-// are overwritten. [rows, cols]
+// Random blocks of a type whose scales are small ordinary numbers: random bytes, or all `fill` where it is
+// not negative, then the 16-bit scale fields are overwritten. [rows, cols]
 inline std::unique_ptr<MemoryFile> random_tensor(const kernels::QuantType& type, int64_t rows, int64_t cols,
-                                                 Random& random) {
+                                                 Random& random, int fill = -1) {
   using kernels::TypeId;
   auto file = std::make_unique<MemoryFile>();
   file->info = {"test", &type, 2, {cols, rows, 1, 1}, 0, 0, 0};
   const int64_t blocks = rows * cols / type.block_elements;
   file->info.bytes = uint64_t(blocks) * type.block_bytes;
   file->bytes->resize(file->info.bytes);
-  for (uint8_t& b : *file->bytes) b = uint8_t(random.bits() >> 32);
+  for (uint8_t& b : *file->bytes) b = fill < 0 ? uint8_t(random.bits() >> 32) : uint8_t(fill);
   const auto half = [&](uint8_t* at) {
     const uint16_t h = kernels::float_to_half(0.01f + 0.01f * std::fabs(random.uniform()));
     std::memcpy(at, &h, 2);

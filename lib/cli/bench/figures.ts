@@ -76,9 +76,15 @@ export function figuresOf(
 /** Rounds that differ by more than this share of their median say little. */
 const quiet = 0.1;
 
-/** What is to be said about figures whose rounds differ. */
+/** What is to be said about figures whose rounds differ, or that the limits do not allow. */
 export function noiseOf(figures: readonly Figure[]): string[] {
-  return noise(figures.map((figure) => [figure.name, figure]));
+  const beyond = figures
+    .filter(({ share }) => share > 1 + quiet / 2)
+    .map(
+      ({ name, share }) =>
+        `${name}: ${Math.round(100 * share)}% of the floor; caches hold what it counts as read, or the machine was slower when its limits were measured`,
+    );
+  return [...noise(figures.map((figure) => [figure.name, figure])), ...beyond];
 }
 
 /** The same of the machine's limits, measured with so many threads. */

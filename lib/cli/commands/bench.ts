@@ -118,7 +118,12 @@ async function bench(
     settings: { ...settings, decodeTokens: given.tokens ?? defaults.tokens, rounds: count },
     limits: best,
     figures,
-    warnings: [...untimed(cases, rounds), ...limitNoiseOf(limits, settings.threads), ...noiseOf(figures)],
+    warnings: [
+      ...otherDevice(settings.device),
+      ...untimed(cases, rounds),
+      ...limitNoiseOf(limits, settings.threads),
+      ...noiseOf(figures),
+    ],
   };
 }
 
@@ -133,6 +138,12 @@ function chosen(given: Partial<Lists>, room: Room, shell: Shell): Case[] {
   for (const { reason } of misfits) shell.stderr.note(`left out: ${reason}\n`);
   if (fit.length === 0) throw new UsageError(`nothing fits a context of ${room.contextLength} tokens`);
   return fit;
+}
+
+function otherDevice(device: string): string[] {
+  return device === "cpu"
+    ? []
+    : [`floors are of the processor's fastest kernels, and device ${device} has others`];
 }
 
 /** Cases that no round could time, although there was room. */
