@@ -6,7 +6,7 @@ import flags from "../dist/cli/flags.js";
 import usage from "../dist/cli/usage.js";
 import loading from "../dist/load-options.js";
 
-const parts = ["kernels", "models", "typescript"];
+const parts = ["kernels", "models", "shapes", "typescript"];
 const defaults = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
 const most = 1 << 20;
 

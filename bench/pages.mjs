@@ -36,12 +36,16 @@ ${rest.warnings?.length > 0 ? `\n${rest.warnings.map((warning) => `- ${warning}`
 function speed([name, result]) {
   const { machine, date, versions, note, kernels, typescript } = result;
   const models = measuredModels(result);
+  const shapes = measuredModels({ models: result.shapes });
   const engines = Object.entries(versions).map(([engine, version]) => `${engine} ${version}`);
-  const runs = (kernels?.runs ?? []).map(
-    (run) => `${plural(run.threads, "thread")}, ${kernels.isa}:\n\n${kernelTable(run)}\n`,
+  const runs = [kernels, ...(kernels?.others ?? [])].flatMap(({ isa, runs: list } = { runs: [] }) =>
+    list.map((run) => `${plural(run.threads, "thread")}, ${isa}:\n\n${kernelTable(run)}\n`),
   );
   const parts = [
     ...(models.length > 0 ? [`![${machine.processor}](${pictureOf(result)})\n`, ...models.map(model)] : []),
+    ...(shapes.length > 0
+      ? ["Random weights (`inhouse_make_model`), few layers standing for many:\n", ...shapes.map(model)]
+      : []),
     ...(runs.length > 0 ? ["Kernels, matrix by rows of activations:\n", ...runs] : []),
   ];
   if (typescript !== undefined) {
@@ -161,7 +165,7 @@ This page is written by \`node scripts/performance-doc.mjs\` from \`bench/result
 
 ## Speed
 
-\`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then the TypeScript parts (\`npm run build\` first, and \`npm install\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works. \`inhouse_make_model\` writes models of known shapes in any type, for sizes beyond the files at hand.
+\`npm run bench -- --peer node-llama-cpp\` measures the kernels, then models beside the peer, each round of an engine in a fresh process and the engines in turn, then models of known shapes with random weights, then the TypeScript parts (\`npm run build\` first, and \`npm install\` in \`bench/peers\`); \`inhouse bench MODEL\` measures one file. Each figure stands beside its floor: what the machine's limits, measured in the same run, allow. Limits are the bytes that must be read over the read bandwidth, or the multiply-adds over the peak of the instruction used; padding and work done twice do not count, nor what types take more after they were rearranged than in the file. \`node bench/event-loop.mjs MODEL\` measures the event loop's delay while a model works.
 
 ${speeds.map(speed).join("\n")}
 ### Instructions of the ARM kernels

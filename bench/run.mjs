@@ -1,6 +1,7 @@
-// The bench suite: kernels (native executables), then models beside their peers, then the TypeScript parts.
+// The bench suite: kernels (native executables), then models beside their peers, then models of known shapes with random
+// weights, for sizes and types beyond the files at hand, then the TypeScript parts.
 //
-//   npm run bench -- [MODEL.gguf …] [--only kernels,models,typescript] [--peer node-llama-cpp] [--rounds 3]
+//   npm run bench -- [MODEL.gguf …] [--only kernels,models,shapes,typescript] [--peer node-llama-cpp] [--rounds 3]
 //                    [--threads N,…] [--prompt 64,512] [--depth 1024,4096] [--streams 1,4,16,32] [--decode-tokens 64]
 //                    [--kv-type f16] [--machine NAME] [--json OUT]
 //
@@ -12,8 +13,8 @@
 // bench/results/MACHINE.speed.json, which docs/performance.md and its pictures are made from
 // (node scripts/performance-doc.mjs). Other results go there where --machine says so, and to OUT.
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, renameSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, totalmem } from "node:os";
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 
 import { checkWritable, start, UsageError } from "./start.mjs";
@@ -44,11 +45,59 @@ function modelPaths() {
 }
 
 const program = join(root, "build/bench/native/inhouse_kernels_bench");
+const maker = join(root, "build/bench/native/inhouse_make_model");
+const most = Math.max(...(options.threads ?? [cores]));
 
+/** All types on the best instruction set, some on the others. */
 function kernels() {
-  say("kernels");
-  const most = Math.max(...(options.threads ?? [cores]));
-  return JSON.parse(execFileSync(program, ["--json", "--threads", String(most)], { encoding: "utf8" }));
+  const measure = (...args) => {
+    say(`kernels ${args.join(" ")}`);
+    const all = ["--json", "--threads", String(most), ...args];
+    return JSON.parse(execFileSync(program, all, { encoding: "utf8" }));
+  };
+  const [, ...others] = execFileSync(program, ["--list"], { encoding: "utf8" }).trim().split("\n");
+  const some = ["--type", "Q4_K,Q6_K,Q8_0,Q4_1,IQ4_XS,BF16"];
+  const fast = others.filter((isa) => isa !== "baseline");
+  return { ...measure(), others: fast.map((isa) => measure("--isa", isa, ...some)) };
+}
+
+/** Few layers stand for many: what a layer costs does not depend on their number. */
+const shapes = [
+  ["llama-3.2-1b", 16, "Q4_K"],
+  ["llama-3.1-8b", 6, "Q4_K"],
+  ["qwen3-30b-a3b", 4, "Q4_K"],
+  ...[
+    "F16",
+    "BF16",
+    "IQ1_S",
+    "IQ1_M",
+    "IQ2_XXS",
+    "IQ2_XS",
+    "IQ2_S",
+    "IQ3_XXS",
+    "IQ3_S",
+    "TQ1_0",
+    "TQ2_0",
+  ].map((type) => ["llama-3.2-1b", 6, type]),
+];
+
+/** Calls `measure` with the files of the shapes, one after the other. */
+async function eachShape(measure) {
+  const folder = mkdtempSync(join(tmpdir(), "inhouse-shapes-"));
+  try {
+    for (const [shape, layers, type] of shapes) {
+      const path = join(folder, `${shape}, ${plural(layers, "layer")}, ${type}.gguf`);
+      const embedding = type.endsWith("16") ? type : "Q6_K";
+      execFileSync(maker, [
+        ...["--shape", shape, "--layers", String(layers)],
+        ...["--type", type, "--embedding-type", embedding, path],
+      ]);
+      await measure(path);
+      rmSync(path);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 const outs = [options.json, options.keep ? join(root, `bench/results/${machine}.speed.json`) : undefined];
@@ -61,8 +110,11 @@ if (kept.length === 0)
 const paths = only.has("models") || only.has("typescript") ? modelPaths() : [];
 if (paths.length === 0 && (only.has("models") || only.has("typescript")))
   throw new UsageError("no models; name some, or fetch the tests' (node scripts/fetch-models.mjs --all)");
-if (only.has("kernels") && !existsSync(program))
-  throw new UsageError(`${program} is not built: npm run build`);
+for (const [part, needed] of [
+  ["kernels", program],
+  ["shapes", maker],
+])
+  if (only.has(part) && !existsSync(needed)) throw new UsageError(`${needed} is not built: npm run build`);
 for (const path of paths) await machineLimits.readShape(path);
 for (const out of kept) checkWritable(out);
 
@@ -82,21 +134,28 @@ const save = () => kept.forEach((out) => writeFileSync(partial(out), `${JSON.str
 if (only.has("kernels")) {
   result.kernels = kernels();
   save();
-  for (const run of result.kernels.runs)
-    console.log(`\n${plural(run.threads, "thread")}\n\n${kernelTable(run)}`);
+  for (const { isa, runs } of [result.kernels, ...result.kernels.others])
+    for (const run of runs) console.log(`\n${isa}, ${plural(run.threads, "thread")}\n\n${kernelTable(run)}`);
+}
+/** Measures a model and keeps it among `results`. */
+async function measured(results, path, threads, lists) {
+  const { rounds, kvType } = options;
+  const model = await measureModel(path, { engines, threads, rounds, kvType, lists }, say);
+  if (model === undefined) return;
+  results.push(model);
+  save();
+  for (const warning of model.warnings) say(warning);
+  console.log(`\n${model.file}\n\n${modelTable(model)}`);
 }
 if (only.has("models")) {
-  const { rounds, kvType, lists } = options;
   const threads = options.threads ?? threadCounts(await ownThreads(paths[0]), cores);
   result.models = [];
-  for (const path of paths) {
-    const model = await measureModel(path, { engines, threads, rounds, kvType, lists }, say);
-    if (model === undefined) continue;
-    result.models.push(model);
-    save();
-    for (const warning of model.warnings) say(warning);
-    console.log(`\n${model.file}\n\n${modelTable(model)}`);
-  }
+  for (const path of paths) await measured(result.models, path, threads, options.lists);
+}
+if (only.has("shapes")) {
+  const lists = { prompts: [512], depths: [], streams: [1], tokens: 64 };
+  result.shapes = [];
+  await eachShape((path) => measured(result.shapes, path, [most], lists));
 }
 if (only.has("typescript")) {
   say("TypeScript");

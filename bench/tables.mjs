@@ -46,7 +46,11 @@ export function kernelTable({ products, readGB, dotGMAC, fmaGMAC, bf16GMAC }) {
       `${number(batch512GMAC)} (${percent(batch512GMAC / peak)})`,
     ];
   });
-  const head = ["", "1 row, GB/s (share of bandwidth)", "512 rows, G multiply-adds/s (share of peak)"];
+  const head = [
+    "",
+    "1 row, GB/s of the file (share of bandwidth)",
+    "512 rows, G multiply-adds/s (share of peak)",
+  ];
   return table(head, rows);
 }
 

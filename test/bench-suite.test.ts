@@ -130,7 +130,7 @@ describe("options of the suite", () => {
 
   test("defaults", () => {
     const { only, lists, rounds, kvType, threads, keep } = readOptions([]);
-    expect([...only]).toEqual(["kernels", "models", "typescript"]);
+    expect([...only]).toEqual(["kernels", "models", "shapes", "typescript"]);
     const expected = { prompts: [64, 512], depths: [1024, 4096], streams: [1, 4, 16, 32], tokens: 64 };
     expect({ lists, rounds, kvType, threads, keep }).toEqual({
       lists: expected,
@@ -154,7 +154,7 @@ describe("options of the suite", () => {
   });
 
   test.each([
-    [["--only", "kernel"], "--only: expected kernels, models, typescript"],
+    [["--only", "kernel"], "--only: expected kernels, models, shapes, typescript"],
     [["--rounds", "0"], "--rounds: expected a whole number from 1"],
     [["--threads", "1,x"], "--threads: expected a whole number from 1 to 512"],
     [["--depth", ""], "--depth: expected a whole number"],

@@ -2,9 +2,12 @@
 // the peak of the dot-product instruction, both measured here in the same run.
 //
 //   inhouse_kernels_bench [--json] [--best] [--isa NAME] [--threads N] [--type NAME,…]
+//   inhouse_kernels_bench --list     names the instruction sets that are here, the best first
 //
-// Measures every type of weights (or those named) with 1, 2, 4, … and N threads (by default as many as the
-// process may use). --best takes the shortest time instead of the median: for a machine that others use too.
+// Of matrix-vector products the bytes are those of the file: types that are rearranged into more than they
+// had read more than is counted. Measures every type of weights (or those named) with 1, 2, 4, … and N
+// threads (by default as many as the process may use). --best takes the shortest time instead of the median:
+// for a machine that others use too.
 #include <algorithm>
 #include <cstdio>
 #include <span>
@@ -71,6 +74,7 @@ struct Run {
 };
 
 struct Options {
+  bool list = false;
   bool json = false;
   const kernels::Kernels* kernels = nullptr;
   int32_t most = ThreadPool::available();
@@ -82,7 +86,9 @@ Options read_options(Arguments arguments) {
   std::string isa, names;
   while (const char* argument = arguments.next()) {
     const std::string option = argument;
-    if (option == "--json")
+    if (option == "--list")
+      options.list = true;
+    else if (option == "--json")
       options.json = true;
     else if (option == "--best")
       best_of_all = true;
@@ -114,10 +120,11 @@ void measure(const Options& options, const kernels::QuantType& type, Shape s, st
   const auto loader = cpu(options.kernels->name, options.most);
   // Copies beyond the caches, visited in turn.
   std::vector<std::unique_ptr<Weight>> copies;
-  uint64_t bytes = 0;
-  while (bytes < (best_of_all ? 64u << 20 : 160u << 20)) {
+  uint64_t bytes = 0, packed = 0;
+  while (packed < uint64_t(beyond_caches(options.most))) {
     copies.push_back(loader->load(*file, file->info, WeightUse::matrix, {}));
-    bytes += copies.back()->bytes;
+    packed += copies.back()->bytes;
+    bytes += file->info.bytes;
   }
   const std::vector<float> x = random.normals(512 * s.cols);
   std::vector<float> out(size_t(512 * s.rows), 0.0f);
@@ -204,7 +211,12 @@ void measure_all(const Options& options) {
 
 int main(int argc, char** argv) {
   try {
-    measure_all(read_options(Arguments(argc, argv)));
+    const Options options = read_options(Arguments(argc, argv));
+    if (options.list) {
+      for (const std::string& name : instruction_sets()) std::printf("%s\n", name.c_str());
+    } else {
+      measure_all(options);
+    }
     return 0;
   } catch (const UsageError& error) {
     return refuse(error);

@@ -31,7 +31,7 @@ void repeat(double seconds, Sweep&& sweep) {
 }
 
 double read_limit(const kernels::Kernels& kernels, int32_t threads, ThreadPool& pool) {
-  const int64_t bytes = std::clamp(kThreadBytes * threads, kLeastBytes, kMostBytes);
+  const int64_t bytes = beyond_caches(threads);
   const CpuMemory memory(bytes + kSlack, true, "the probe of read bandwidth");
   pool.run(threads, bytes / kChunk,
            [&](int64_t c, int32_t) { std::memset(memory.data() + c * kChunk, 1, kChunk); });
@@ -64,6 +64,10 @@ double multiply_limit(int64_t (*const (&probes)[kernels::kMultiplyProbes])(int64
 }
 
 }  // namespace
+
+int64_t beyond_caches(int32_t threads) {
+  return std::clamp(kThreadBytes * threads, kLeastBytes, kMostBytes);
+}
 
 CpuLimits measure_cpu_limits(const kernels::Kernels& kernels, int32_t threads) {
   ThreadPool& pool = ThreadPool::shared();
