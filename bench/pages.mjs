@@ -7,6 +7,7 @@ import {
   modelTable,
   number,
   plural,
+  profileTable,
   table,
   typescriptTable,
 } from "./tables.mjs";
@@ -18,7 +19,7 @@ export const measuredModels = ({ models = [] }) => models.filter(({ figures }) =
 const giga = (value) => number(value / 1e9);
 
 /** One model's table with the limits beside it, and what was noticed while it was measured. */
-function model({ file, settings, limits, figures, ...rest }) {
+function model({ file, settings, limits, figures, profile, ...rest }) {
   const known = Object.entries(limits).map(
     ([threads, { readBytes, dotMultiplyAdds, floatMultiplyAdds, bf16MultiplyAdds }]) =>
       `${plural(threads, "thread")}: ${giga(readBytes)} GB/s read, ${giga(dotMultiplyAdds)} G/s multiply-adds of 8 bits, ${giga(floatMultiplyAdds)} G/s of float32` +
@@ -29,7 +30,7 @@ function model({ file, settings, limits, figures, ...rest }) {
 ${modelTable({ figures })}
 
 Limits, ${known.join("; ")}.
-${rest.warnings?.length > 0 ? `\n${rest.warnings.map((warning) => `- ${warning}`).join("\n")}\n` : ""}`;
+${profile === undefined ? "" : `\nWhere the time goes (\`inhouse_profile\`, ${plural(profile.threads, "thread")}), each op beside its floor; ops of less than 1% are left out:\n\n${profileTable(profile)}\n`}${rest.warnings?.length > 0 ? `\n${rest.warnings.map((warning) => `- ${warning}`).join("\n")}\n` : ""}`;
 }
 
 /** One section for each machine's speeds (npm run bench), of what it measured. */

@@ -23,7 +23,7 @@ start(import.meta.filename, "bench");
 const { default: machineLimits } = await import("../dist/cli/bench/limits.js");
 const { measureModel, ownThreads, threadCounts } = await import("./models.mjs");
 const { readOptions } = await import("./options.mjs");
-const { kernelTable, modelTable, plural, typescriptTable } = await import("./tables.mjs");
+const { kernelTable, modelTable, plural, profileTable, typescriptTable } = await import("./tables.mjs");
 const { measureTypescript } = await import("./typescript.mjs");
 
 const root = join(import.meta.dirname, "..");
@@ -45,6 +45,7 @@ function modelPaths() {
 }
 
 const program = join(root, "build/bench/native/inhouse_kernels_bench");
+const profiler = join(root, "build/bench/native/inhouse_profile");
 const maker = join(root, "build/bench/native/inhouse_make_model");
 const most = Math.max(...(options.threads ?? [cores]));
 
@@ -113,6 +114,7 @@ if (paths.length === 0 && (only.has("models") || only.has("typescript")))
 for (const [part, needed] of [
   ["kernels", program],
   ["shapes", maker],
+  ["models", profiler],
 ])
   if (only.has(part) && !existsSync(needed)) throw new UsageError(`${needed} is not built: npm run build`);
 for (const path of paths) await machineLimits.readShape(path);
@@ -137,15 +139,33 @@ if (only.has("kernels")) {
   for (const { isa, runs } of [result.kernels, ...result.kernels.others])
     for (const run of runs) console.log(`\n${isa}, ${plural(run.threads, "thread")}\n\n${kernelTable(run)}`);
 }
+/** Where the time of steps goes, op by op. */
+function profile(path) {
+  const cases = {
+    "a token at depth 64": ["--depth", "64", "--rounds", "40"],
+    "a token at depth 4096": ["--depth", "4096", "--rounds", "20"],
+    "a token at depth 4096, cache q8_0": ["--depth", "4096", "--kv", "q8_0", "--rounds", "20"],
+    "16 tokens of 16 streams": ["--streams", "16", "--rounds", "20"],
+    "a prompt of 64": ["--rows", "64", "--depth", "0", "--rounds", "20"],
+    "a prompt of 512": ["--rows", "512", "--depth", "0", "--rounds", "10"],
+  };
+  return Object.entries(cases).map(([name, args]) => {
+    const all = [path, "--threads", String(most), "--json", ...args];
+    return { name, ...JSON.parse(execFileSync(profiler, all, { encoding: "utf8" })) };
+  });
+}
+
 /** Measures a model and keeps it among `results`. */
 async function measured(results, path, threads, lists) {
   const { rounds, kvType } = options;
   const model = await measureModel(path, { engines, threads, rounds, kvType, lists }, say);
   if (model === undefined) return;
+  say(`${model.file}: op by op`);
+  model.profile = { threads: most, steps: profile(path) };
   results.push(model);
   save();
   for (const warning of model.warnings) say(warning);
-  console.log(`\n${model.file}\n\n${modelTable(model)}`);
+  console.log(`\n${model.file}\n\n${modelTable(model)}\n\n${profileTable(model.profile)}`);
 }
 if (only.has("models")) {
   const threads = options.threads ?? threadCounts(await ownThreads(paths[0]), cores);

@@ -36,6 +36,22 @@ export function modelTable({ figures }) {
   return table([...head, ...peers.flatMap((peer) => [`${peer} (threads)`, "share", "ratio"])], rows);
 }
 
+/** Where the time of steps goes: milliseconds of each op and their share of its floor, of ops that count. */
+export function profileTable({ steps }) {
+  const counts = ({ ms }, { stepMs }) => ms > 0.01 * stepMs;
+  const names = new Set(
+    steps.flatMap((step) => step.ops.filter((op) => counts(op, step)).map(({ op }) => op)),
+  );
+  const cell = ({ ms, floorMs }) => number(ms) + (floorMs > 0 ? ` (${percent(floorMs / ms)})` : "");
+  const rows = [...names].map((name) => [
+    name,
+    ...steps.map(({ ops }) => cell(ops.find(({ op }) => op === name) ?? { ms: 0, floorMs: 0 })),
+  ]);
+  const whole = ["**step**", ...steps.map(({ stepMs, floorMs }) => cell({ ms: stepMs, floorMs }))];
+  const limits = ["read bandwidth, GB/s", ...steps.map(({ readGB }) => number(readGB))];
+  return table(["ms (share)", ...steps.map(({ name }) => name)], [...rows, whole, limits]);
+}
+
 /** Matrix products of the kernels beside the limits at one number of threads. */
 export function kernelTable({ products, readGB, dotGMAC, fmaGMAC, bf16GMAC }) {
   const rows = products.map(({ type, rows, cols, vectorGB, batch512GMAC }) => {

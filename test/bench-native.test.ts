@@ -35,6 +35,13 @@ describe("inhouse_kernels_bench", () => {
     expect(kernelTable(runs[0]).split("\n")).toHaveLength(2 + 3);
   });
 
+  test("--list: instruction sets, the best first", () => {
+    const names = start("inhouse_kernels_bench", "--list").stdout.trim().split("\n");
+    expect(names.at(-1)).toBe("baseline");
+    const args = ["--type", "MXFP4", "--threads", "1", "--best", "--json"];
+    expect((JSON.parse(start("inhouse_kernels_bench", ...args).stdout) as Kernels).isa).toBe(names[0]);
+  });
+
   test("numbers of threads: powers of two, and the most itself", () => {
     const args = ["--type", "MXFP4", "--threads", "3", "--best", "--json"];
     const { runs } = JSON.parse(start("inhouse_kernels_bench", ...args).stdout) as Kernels;
@@ -65,6 +72,15 @@ describe("inhouse_profile", () => {
     expect(stdout).toContain("2 x 1 rows at depth 33\n");
     expect(stdout).toMatch(/^attention +30 +[\d.]+ +[\d.]+ +\d+%$/m);
     expect(stdout).toMatch(/^[\d.]+ tokens\/s; [\d.]+ over all rounds$/m);
+  });
+
+  test("--json", () => {
+    const { stdout } = start("inhouse_profile", model, "--threads", "1", "--rounds", "1", "--json");
+    const step = JSON.parse(stdout) as Record<string, number> & { ops: Record<string, unknown>[] };
+    const sum = step.ops.reduce((all, { floorMs }) => all + Number(floorMs), 0);
+    expect(step.floorMs).toBeCloseTo(sum, 2);
+    expect(step.stepMs).toBeGreaterThan(step.floorMs / 2);
+    expect(step.ops.find(({ op }) => op === "attention")).toMatchObject({ calls: 30 });
   });
 
   test.each([

@@ -9,7 +9,7 @@ import { measureModel, ownThreads, threadCounts } from "../bench/models.mjs";
 import { readOptions } from "../bench/options.mjs";
 import { performancePage, summary } from "../bench/pages.mjs";
 import { picture } from "../bench/picture.mjs";
-import { modelTable } from "../bench/tables.mjs";
+import { modelTable, profileTable } from "../bench/tables.mjs";
 import { modelPath, smollm2 } from "./support/models.ts";
 
 const engine = (value: number, share: number) => ({ value, share, settings: { threads: 2 } });
@@ -349,6 +349,16 @@ describe("pages of results", () => {
       rounds: 3,
       products,
     };
+    const steps = [
+      { name: "a token", readGB: 58.1, stepMs: 20, floorMs: 17, ops: [] as object[] },
+      { name: "a prompt", readGB: 58.1, stepMs: 100, floorMs: 50, ops: [{ op: "add", ms: 0.5, floorMs: 0 }] },
+    ];
+    steps[0].ops.push({ op: "linear head", ms: 4, floorMs: 3 }, { op: "add", ms: 0.1, floorMs: 0 });
+    expect(profileTable({ steps }).split("\n").slice(2)).toEqual([
+      "| linear head | 4.00 (75%) | 0.00 |",
+      "| **step** | 20.0 (85%) | 100 (50%) |",
+      "| read bandwidth, GB/s | 58.1 | 58.1 |",
+    ]);
     const page = performancePage({
       speeds,
       engines: [],

@@ -3,7 +3,7 @@
 //
 //   inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] [--kv
 //   f32|f16|q8_0|q4_0]
-//                         [--rounds N] [--limits-every N]
+//                         [--rounds N] [--limits-every N] [--json]
 //
 // A step carries --rows tokens (default 1) of each of --streams sequences (default 1), all of which come
 // after --depth others (default 64). Medians of --rounds steps (default 20); the machine's limits are
@@ -153,6 +153,7 @@ class Profiler final : public Backend {
 struct Options {
   ModelOptions model;
   int32_t streams = 1, rows = 1, depth = 64, rounds = 20, limits_every = 5;
+  bool json = false;
   KvType kv = KvType::f16;
 };
 
@@ -184,6 +185,8 @@ Options read_options(bench::Arguments arguments) {
                                            [&](const auto& one) { return option == one.name; });
     if (known != std::end(numbers))
       *known->value = bench::number(option, arguments.value(option), known->min, known->max);
+    else if (option == "--json")
+      options.json = true;
     else if (option == "--isa")
       options.model.cpu.instruction_set = arguments.value(option);
     else if (option == "--kv")
@@ -265,21 +268,40 @@ int run(Options given) {
   }
 
   const double read = median(reads), dot = median(dots), fma = median(fmas), bf16 = median(bf16s);
-  std::printf("%s, %d x %d rows at depth %d\n", model->backend().description().c_str(), streams, rows, depth);
-  std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n", read * 1e-9,
-              dot * 1e-9, fma * 1e-9, bf16 * 1e-9);
-  std::printf("%-22s %6s %10s %10s %7s\n", "op", "calls", "ms", "floor ms", "share");
+  struct Row {
+    std::string op;
+    int calls;
+    double time, floor;
+  };
+  std::vector<Row> table;
   double floors = 0;
   for (const auto& [op, cost] : steps[0]) {
     std::vector<double> times;
     for (auto& step : steps) times.push_back(step[op].seconds);
-    const double time = median(times),
-                 floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma + cost.bf16s / bf16);
+    const double floor = std::max(cost.bytes / read, cost.dots / dot + cost.fmas / fma + cost.bf16s / bf16);
+    table.push_back({op, cost.calls, median(times), floor});
     floors += floor;
-    std::printf("%-22s %6d %10.3f %10.3f %6.0f%%\n", op.c_str(), cost.calls, time * 1e3, floor * 1e3,
-                100 * floor / time);
   }
   const double total = median(totals);
+  if (given.json) {
+    std::printf(
+        "{\"readGB\":%.2f,\"dotGMAC\":%.1f,\"fmaGMAC\":%.1f,\"bf16GMAC\":%.1f,\"stepMs\":%.4f,"
+        "\"floorMs\":%.4f,\"ops\":[",
+        read * 1e-9, dot * 1e-9, fma * 1e-9, bf16 * 1e-9, total * 1e3, floors * 1e3);
+    for (const Row& row : table)
+      std::printf("%s{\"op\":\"%s\",\"calls\":%d,\"ms\":%.4f,\"floorMs\":%.4f}",
+                  &row == table.data() ? "" : ",", row.op.c_str(), row.calls, row.time * 1e3,
+                  row.floor * 1e3);
+    std::printf("]}\n");
+    return 0;
+  }
+  std::printf("%s, %d x %d rows at depth %d\n", model->backend().description().c_str(), streams, rows, depth);
+  std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n", read * 1e-9,
+              dot * 1e-9, fma * 1e-9, bf16 * 1e-9);
+  std::printf("%-22s %6s %10s %10s %7s\n", "op", "calls", "ms", "floor ms", "share");
+  for (const Row& row : table)
+    std::printf("%-22s %6d %10.3f %10.3f %6.0f%%\n", row.op.c_str(), row.calls, row.time * 1e3,
+                row.floor * 1e3, 100 * row.floor / row.time);
   std::printf("%-22s %6s %10.3f %10.3f %6.0f%%\n", "step", "", total * 1e3, floors * 1e3,
               100 * floors / total);
   double sum = 0;
