@@ -1,6 +1,6 @@
 // The executables of bench/native that measure: what they print, and what they refuse.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -62,6 +62,22 @@ describe("inhouse_kernels_bench", () => {
   });
 });
 
+test.each(["profile", "kernels_bench", "evaluate", "sampler", "make_model", "product_count", "cuda_bench"])(
+  "inhouse_%s says how it is used",
+  (name) => {
+    const { status, stdout, stderr } = start(`inhouse_${name}`, "--help");
+    expect([status, stdout, stderr]).toEqual([0, expect.stringMatching(`^usage: inhouse_${name} `), ""]);
+  },
+);
+
+test.runIf(process.platform === "linux")("output that is lost is an error", () => {
+  const full = openSync("/dev/full", "w");
+  const program = join(import.meta.dirname, "../build/bench/native/inhouse_kernels_bench");
+  const { status, stderr } = spawnSync(program, ["--list"], { stdio: ["ignore", full, "pipe"] });
+  closeSync(full);
+  expect([status, String(stderr)]).toEqual([1, "the output could not be written\n"]);
+});
+
 describe("inhouse_profile", () => {
   const model = modelPath(smollm2);
 
@@ -84,7 +100,7 @@ describe("inhouse_profile", () => {
   });
 
   test.each([
-    [[], "usage: inhouse_profile MODEL"],
+    [[], "the model is missing; --help"],
     [[model, "--kv", "q4"], "--kv: expected f32, f16, q8_0 or q4_0"],
     [[model, "--deph", "1"], "no such option: --deph"],
     [[model, "--rows", "1.5"], "--rows: expected a whole number from 1"],
@@ -116,7 +132,7 @@ describe("inhouse_evaluate", () => {
   });
 
   test.each([
-    ["1", [], "usage: inhouse_evaluate MODEL"],
+    ["1", [], "the model is missing; --help"],
     ["1 x", [model], 'token ids: expected a whole number from 0 to 2147483647, got "x"'],
     ["1.5", [model], 'got "1.5"'],
     ["", [model], "token ids: expected some"],

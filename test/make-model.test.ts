@@ -1,8 +1,10 @@
 // Models that bench/native/make_model.cpp writes load and run, whatever their shape and types.
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { loadModel } from "../dist/index.js";
@@ -43,12 +45,22 @@ describe("make_model", () => {
     }
   });
 
+  test.skipIf(process.platform === "win32")("leaves nothing behind where it is ended", async () => {
+    const path = join(folder, "large.gguf");
+    const child = spawn(program, ["--shape", "llama-3.2-1b", "--type", "f16", path]);
+    const ended = once(child, "exit");
+    while (!existsSync(`${path}.partial`)) await sleep(5);
+    child.kill("SIGTERM");
+    expect(await ended).toEqual([128 + 15, null]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("large"))).toEqual([]);
+  });
+
   const smollm2 = ["--shape", "smollm2-135m"];
   test.each([
     [["--shape", "llama-9b", "--type", "q4_k"], 2, "llama-3.1-8b"],
     [["--shape", "llama-3.2-1b", "--type", "q9"], 2, "no such type: Q9; there are F32, F16"],
     [smollm2, 2, "--type is missing"],
-    [["--type", "q8_0"], 2, "usage: "],
+    [["--type", "q8_0"], 2, "--shape: expected it first; --help"],
     [[...smollm2, "--type", "q8_0", "--layers", "3x"], 2, "--layers: expected a whole number from 1 to 1024"],
     [[...smollm2, "--type", "q8_0", "--heads", "-1"], 2, "--heads: expected a whole number"],
     [[...smollm2, "--type", "q8_0", "--width", "99999999999"], 2, "--width: expected a whole number"],

@@ -1,6 +1,7 @@
 // Command lines of the executables here: what cannot be right is refused with exit code 2.
 #pragma once
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <string_view>
 
 #include "kernels/quant/types.h"
+#include "native/core/error.h"
 
 namespace inhouse::bench {
 
@@ -60,9 +62,30 @@ class Arguments {
   int at_ = 1;
 };
 
-inline int refuse(const UsageError& error) {
-  std::fprintf(stderr, "%s\n", error.what());
-  return 2;
+// A whole main: prints `usage` for --help, and calls `program` with the arguments otherwise. Exit codes: 1
+// for what failed, the output included, 2 for what was asked wrongly.
+template <class Program>
+int run_main(int argc, char** argv, const char* usage, Program&& program) {
+  try {
+    if (std::any_of(argv + 1, argv + argc, [](std::string_view argument) { return argument == "--help"; })) {
+      std::printf("usage: %s\n", usage);
+    } else {
+      program(Arguments(argc, argv));
+    }
+  } catch (const UsageError& error) {
+    std::fprintf(stderr, "%s; --help prints the usage\n", error.what());
+    return 2;
+  } catch (const std::runtime_error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  } catch (...) {
+    const Error error = describe_current_exception();
+    std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());
+    return 1;
+  }
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return 0;
+  std::fprintf(stderr, "the output could not be written\n");
+  return 1;
 }
 
 }  // namespace inhouse::bench

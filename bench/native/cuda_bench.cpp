@@ -109,7 +109,7 @@ Figure run(const Model& model, const Work& work, int32_t rounds, const Limits& l
   return {work, median(times), floor};
 }
 
-int run(bench::Arguments arguments) {
+void measure_model(bench::Arguments arguments) {
   CudaOptions options;
   std::string path, json;
   int32_t rounds = 20;
@@ -126,7 +126,7 @@ int run(bench::Arguments arguments) {
     else
       (options.image.empty() ? options.image : path) = option;
   }
-  if (path.empty()) throw bench::UsageError("usage: inhouse_cuda_bench IMAGE MODEL [--OPTION VALUE …]");
+  if (path.empty()) throw bench::UsageError("the image or the model is missing");
   const Limits limits = measure(options);
   ModelOptions model_options;
   model_options.path = path;
@@ -165,26 +165,19 @@ int run(bench::Arguments arguments) {
                   rows.empty() ? "" : ",", work.name, rate, figure.seconds, figure.floor);
     rows += row;
   }
-  if (json.empty()) return 0;
+  if (json.empty()) return;
   std::ofstream out(json);
   out << "{\n  \"device\": \"" << model->backend().description() << "\",\n  \"model\": \""
       << path.substr(path.find_last_of('/') + 1) << "\",\n  \"rounds\": " << rounds
       << ",\n  \"loadSeconds\": " << load << ",\n  \"weightBytes\": " << model->weight_bytes()
       << ",\n  \"readBytes\": " << limits.read_bytes << ",\n  \"multiplyAdds\": " << limits.multiply_adds
       << ",\n  \"figures\": [" << rows << "\n  ]\n}\n";
-  return out ? 0 : 1;
+  if (!out.flush()) throw std::runtime_error(json + " could not be written");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(bench::Arguments(argc, argv));
-  } catch (const bench::UsageError& error) {
-    return bench::refuse(error);
-  } catch (...) {
-    const Error error = describe_current_exception();
-    std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());
-    return 1;
-  }
+  return inhouse::bench::run_main(
+      argc, argv, "inhouse_cuda_bench IMAGE MODEL [--device N] [--rounds N] [--json OUT]", measure_model);
 }

@@ -96,10 +96,7 @@ Settings settings_of(Arguments arguments) {
     else
       throw UsageError("one model is run, not " + s.model.path + " and " + option);
   }
-  if (s.model.path.empty())
-    throw UsageError(
-        "usage: inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--batch N] "
-        "[--kv TYPE] [--kv-v TYPE] [--logprobs OUT | --greedy N] < IDS");
+  if (s.model.path.empty()) throw UsageError("the model is missing");
   if (s.greedy > 0 && !s.logprobs.empty())
     throw UsageError("--logprobs: of the ids given alone, not with --greedy");
   return s;
@@ -143,8 +140,8 @@ class Output {
   std::ofstream file_;
 };
 
-int run(int argc, char** argv) {
-  Settings settings = settings_of(Arguments(argc, argv));
+void evaluate(Arguments arguments) {
+  Settings settings = settings_of(arguments);
   RequestSpec spec;
   spec.prompt = read_ids(std::cin);
   Output out(settings.logprobs);
@@ -182,22 +179,14 @@ int run(int argc, char** argv) {
     std::printf("%lld tokens, mean negative log-likelihood %.6f nats", static_cast<long long>(count),
                 sum / double(count));
   std::printf("\n");
-  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const UsageError& error) {
-    return bench::refuse(error);
-  } catch (const std::runtime_error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  } catch (...) {
-    const Error error = describe_current_exception();
-    std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());
-    return 1;
-  }
+  return inhouse::bench::run_main(
+      argc, argv,
+      "inhouse_evaluate MODEL [--device cpu|reference] [--threads N] [--isa NAME] [--batch N] "
+      "[--kv f32|f16|q8_0|q4_0] [--kv-v TYPE] [--logprobs OUT | --greedy N] < IDS",
+      evaluate);
 }

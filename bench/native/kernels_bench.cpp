@@ -210,19 +210,12 @@ void measure_all(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const Options options = read_options(Arguments(argc, argv));
-    if (options.list) {
-      for (const std::string& name : instruction_sets()) std::printf("%s\n", name.c_str());
-    } else {
-      measure_all(options);
-    }
-    return 0;
-  } catch (const UsageError& error) {
-    return refuse(error);
-  } catch (...) {
-    const Error error = describe_current_exception();
-    std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());
-    return 1;
-  }
+  return inhouse::bench::run_main(
+      argc, argv,
+      "inhouse_kernels_bench [--list] [--json] [--best] [--isa NAME] [--threads N] [--type NAME,…]",
+      [](Arguments arguments) {
+        const Options options = read_options(arguments);
+        if (!options.list) return measure_all(options);
+        for (const std::string& name : instruction_sets()) std::printf("%s\n", name.c_str());
+      });
 }

@@ -7,10 +7,9 @@
 // shape's: layers (few stand for many where memory ends), width, ffn-width, heads, kv-heads, head-dim,
 // vocabulary, context, and where the shape has them experts, experts-used, window. OUT.gguf appears when it
 // is whole.
+#include <csignal>
 #include <cstdio>
-#include <exception>
-#include <new>
-#include <stdexcept>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -111,11 +110,17 @@ void check_blocks(const RandomModel& model, const inhouse::kernels::QuantType& t
   check_blocks(embedding_type, model.width, "--width", "--embedding-type");
 }
 
+std::string unfinished;
+
+// Files of gigabytes are not left behind.
+void end_early(int signal) {
+  std::remove(unfinished.c_str());
+  std::_Exit(128 + signal);
+}
+
 void make(Arguments arguments) {
-  constexpr const char* usage =
-      "usage: inhouse_make_model --shape NAME --type TYPE [--embedding-type TYPE] [--NUMBER N …] OUT.gguf";
   const char* const first = arguments.next();
-  if (!first || std::string_view(first) != "--shape") throw UsageError(usage);
+  if (!first || std::string_view(first) != "--shape") throw UsageError("--shape: expected it first");
   RandomModel model = shape_named(arguments.value("--shape"));
   model.tokenizer = true;
   const inhouse::kernels::QuantType *type = nullptr, *embedding_type = nullptr;
@@ -133,29 +138,25 @@ void make(Arguments arguments) {
     else
       throw UsageError("one file is written, not " + path + " and " + option);
   }
-  if (!type) throw UsageError(std::string("--type is missing; ") + usage);
-  if (path.empty()) throw UsageError(std::string("the file to write is missing; ") + usage);
+  if (!type) throw UsageError("--type is missing");
+  if (path.empty()) throw UsageError("the file to write is missing");
   if (!embedding_type) embedding_type = type;
   check(model);
   check_blocks(model, *type, *embedding_type);
   model.matrix_type = type->id;
   model.embedding_type = embedding_type->id;
+  unfinished = path + ".partial";
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, end_early);
   inhouse::test::write_random_model(model, path);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    make(Arguments(argc, argv));
-    return 0;
-  } catch (const UsageError& error) {
-    return refuse(error);
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "a tensor of this shape does not fit in memory\n");
-    return 1;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return inhouse::bench::run_main(
+      argc, argv,
+      "inhouse_make_model --shape NAME --type TYPE [--embedding-type TYPE] [--layers N] [--width N] "
+      "[--ffn-width N] [--heads N] [--kv-heads N] [--head-dim N] [--vocabulary N] [--context N] "
+      "[--experts N] [--experts-used N] [--window N] OUT.gguf",
+      make);
 }

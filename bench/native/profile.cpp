@@ -198,11 +198,11 @@ Options read_options(bench::Arguments arguments) {
     else
       throw bench::UsageError("one model is profiled, not " + options.model.path + " and " + option);
   }
-  if (options.model.path.empty()) throw bench::UsageError("usage: inhouse_profile MODEL [--OPTION VALUE …]");
+  if (options.model.path.empty()) throw bench::UsageError("the model is missing");
   return options;
 }
 
-int run(Options given) {
+void profile(Options given) {
   ModelOptions& options = given.model;
   const auto [streams, rows, depth, rounds, kv] =
       std::tuple(given.streams, given.rows, given.depth, given.rounds, given.kv);
@@ -214,6 +214,9 @@ int run(Options given) {
   };
   const std::unique_ptr<Model> model = Model::load(options, {});
   const HyperParameters& hyper = model->hyper();
+  if (depth + rows > hyper.trained_context)
+    std::fprintf(stderr, "the model was trained for contexts of %d tokens, and %d are measured\n",
+                 hyper.trained_context, depth + rows);
 
   const int32_t room = streams * (depth + rows + kKvBlockTokens);
   KvCache cache(*model, kv, kv, {room, streams, room});
@@ -293,7 +296,7 @@ int run(Options given) {
                   &row == table.data() ? "" : ",", row.op.c_str(), row.calls, row.time * 1e3,
                   row.floor * 1e3);
     std::printf("]}\n");
-    return 0;
+    return;
   }
   std::printf("%s, %d x %d rows at depth %d\n", model->backend().description().c_str(), streams, rows, depth);
   std::printf("read %.1f GB/s, 8-bit dot %.0f GMAC/s, float32 %.0f, BF16 %.0f GMAC/s\n", read * 1e-9,
@@ -308,19 +311,14 @@ int run(Options given) {
   for (const double seconds : totals) sum += seconds;
   std::printf("%.1f tokens/s; %.1f over all rounds\n", streams * rows / total,
               double(streams) * rows * double(totals.size()) / sum);
-  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(read_options(bench::Arguments(argc, argv)));
-  } catch (const bench::UsageError& error) {
-    return bench::refuse(error);
-  } catch (...) {
-    const Error error = describe_current_exception();
-    std::fprintf(stderr, "%s: %s\n", code_name(error.code()), error.message().c_str());
-    return 1;
-  }
+  return inhouse::bench::run_main(
+      argc, argv,
+      "inhouse_profile MODEL [--threads N] [--isa NAME] [--streams N] [--rows N] [--depth N] "
+      "[--kv f32|f16|q8_0|q4_0] [--rounds N] [--limits-every N] [--json]",
+      [](bench::Arguments arguments) { profile(read_options(arguments)); });
 }

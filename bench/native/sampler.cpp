@@ -1,12 +1,12 @@
-// Time of one draw at several settings and vocabulary sizes: inhouse_sampler [rounds]. Logits are normal with
+// Time of one draw at several settings and vocabulary sizes: inhouse_sampler [ROUNDS]. Logits are normal with
 // a standard deviation of 3 and one clear favourite, as a model's often are.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <random>
 
+#include "bench/native/arguments.h"
 #include "native/engine/sampling.h"
 
 using namespace inhouse;
@@ -42,10 +42,9 @@ void only(SamplingParams& p) {
   p.top_k = 0, p.top_p = 1, p.min_p = 0;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 100;
+void measure_all(bench::Arguments arguments) {
+  const char* const text = arguments.next();
+  const int rounds = text ? bench::number("ROUNDS", text, 1, 1'000'000) : 100;
   const std::vector<Setup> setups = {
       {"greedy", -1, [](auto& p) { p.temperature = 0; }},
       {"defaults", -1, [](auto&) {}},
@@ -67,4 +66,10 @@ int main(int argc, char** argv) {
     logits[77] = 16;
     for (const Setup& setup : setups) measure(setup, logits, rounds);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return bench::run_main(argc, argv, "inhouse_sampler [ROUNDS]", measure_all);
 }
