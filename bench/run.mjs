@@ -13,11 +13,11 @@
 // bench/results/MACHINE.speed.json, which docs/performance.md and its pictures are made from
 // (node scripts/performance-doc.mjs). Other results go there where --machine says so, and to OUT.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 
-import { checkWritable, start, UsageError } from "./start.mjs";
+import { ResultFile, start, UsageError } from "./start.mjs";
 
 start(import.meta.filename, "bench");
 const { default: machineLimits } = await import("../dist/cli/bench/limits.js");
@@ -118,7 +118,7 @@ for (const [part, needed] of [
 ])
   if (only.has(part) && !existsSync(needed)) throw new UsageError(`${needed} is not built: npm run build`);
 for (const path of paths) await machineLimits.readShape(path);
-for (const out of kept) checkWritable(out);
+const files = kept.map((out) => new ResultFile(out));
 
 const engines = ["inhouse", ...options.peers];
 const result = {
@@ -130,9 +130,9 @@ for (const engine of engines) {
   const { version } = await import(`./peers/${engine}.mjs`);
   result.versions[engine] = version;
 }
-// What was measured so far is kept beside its place, should a later part fail.
-const partial = (out) => `${out}.partial`;
-const save = () => kept.forEach((out) => writeFileSync(partial(out), `${JSON.stringify(result, null, 1)}\n`));
+const document = () => `${JSON.stringify(result, null, 1)}\n`;
+// What was measured so far is kept, should a later part fail.
+const save = () => files.forEach((file) => file.keep(document()));
 if (only.has("kernels")) {
   result.kernels = kernels();
   save();
@@ -182,8 +182,7 @@ if (only.has("typescript")) {
   result.typescript = await measureTypescript(paths[0]);
   console.log(`\n${typescriptTable(result.typescript)}`);
 }
-save();
-for (const out of kept) {
-  renameSync(partial(out), out);
-  say(`written to ${out}`);
+for (const file of files) {
+  file.finish(document());
+  say(`written to ${file.path}`);
 }

@@ -1,7 +1,19 @@
 // What the programs here have in common: `--help` prints the comment at a program's head, and what a program lacks or
 // was asked wrongly is said in one line. Whoever uses this imports what was built, and peers, with `await import`:
 // a static import fails before anything here runs.
-import { closeSync, existsSync, openSync, readFileSync, realpathSync, unlinkSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, relative } from "node:path";
 import { getSystemErrorMap } from "node:util";
 
@@ -63,9 +75,45 @@ export function onlyModel(file, models) {
   return models[0];
 }
 
-/** Throws where the file could not be written at the end. Leaves what stands there. */
+/** What is no regular file (a device, a pipe) is written where it stands, and never replaced. */
+const replaced = (path) => !existsSync(path) || statSync(path).isFile();
+
+/** Throws where the file could not be written at the end. Leaves what stands there, and returns where links lead. */
 export function checkWritable(path) {
+  if (!replaced(path)) {
+    if (statSync(path).isDirectory())
+      throw new UsageError(`${path} is in the way: expected a file, or nothing`);
+    accessSync(path, constants.W_OK); // to open a pipe would wait for its reader
+    return path;
+  }
   const there = existsSync(path);
   closeSync(openSync(path, "a"));
-  if (!there) unlinkSync(realpathSync(path));
+  const target = realpathSync(path);
+  if (!there) unlinkSync(target);
+  return target;
+}
+
+/**
+ * Where a result goes. What there is of it is kept beside its place, in a file of this process alone, and takes that
+ * place in the end. What is no regular file gets the whole, in the end.
+ */
+export class ResultFile {
+  #target;
+  #partial;
+
+  /** Throws where it could not be written. */
+  constructor(path) {
+    this.path = path;
+    this.#target = checkWritable(path);
+    if (replaced(path)) this.#partial = checkWritable(`${this.#target}.${process.pid}.partial`);
+  }
+
+  keep(text) {
+    if (this.#partial !== undefined) writeFileSync(this.#partial, text);
+  }
+
+  finish(text) {
+    writeFileSync(this.#partial ?? this.#target, text);
+    if (this.#partial !== undefined) renameSync(this.#partial, this.#target);
+  }
 }

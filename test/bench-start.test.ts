@@ -1,10 +1,25 @@
 // The programs of bench/ say in one line what they lack, before they measure.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { ResultFile } from "../bench/start.mjs";
 import { modelPath, smollm2 } from "./support/models.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -43,6 +58,7 @@ describe("what is wrong with a command line", () => {
   test.each([
     ["run", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
     ["run", ["--only", "models", model, ...json], 1, "out.json: no such file or directory"],
+    ["run", ["--only", "models", model, "--json", tmpdir()], 2, "is in the way"],
     ["run", ["--only", "models", import.meta.filename, "--json", "/dev/null"], 1, "magic is"],
     ["event-loop", [], 2, "expected one model"],
     ["event-loop", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
@@ -65,4 +81,36 @@ describe("what is wrong with a command line", () => {
 test.skipIf(existsSync(join(root, "bench/peers/node_modules")))("a peer that is not installed", () => {
   const wanted = line("node-llama-cpp is not installed: npm install in bench/peers");
   expect(run(root, "serving", model, "--peer", "node-llama-cpp")).toEqual([1, "", wanted]);
+});
+
+describe.skipIf(process.platform === "win32")("where a result goes", () => {
+  let place: string;
+  beforeAll(() => (place = mkdtempSync(join(folder, "result-"))));
+
+  test("a link stays one, and what it leads to changes when all is there", () => {
+    const [link, target] = [join(place, "link.json"), join(place, "target.json")];
+    symlinkSync(target, link);
+    for (const old of [undefined, "old"]) {
+      if (old !== undefined) writeFileSync(target, old);
+      const result = new ResultFile(link);
+      result.keep("half");
+      expect(readdirSync(place).sort()).toContain(`target.json.${process.pid}.partial`);
+      if (old === undefined) expect(existsSync(target)).toBe(false);
+      else expect(readFileSync(target, "utf8")).toBe(old);
+      result.finish("whole");
+      expect([lstatSync(link).isSymbolicLink(), readFileSync(target, "utf8")]).toEqual([true, "whole"]);
+      expect(readdirSync(place).sort()).toEqual(["link.json", "target.json"]);
+    }
+  });
+
+  test("a pipe gets the whole alone, and stays a pipe", () => {
+    const pipe = join(place, "pipe");
+    expect(spawnSync("mkfifo", [pipe]).status).toBe(0);
+    const result = new ResultFile(pipe); // waits for no reader
+    result.keep("half");
+    const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+    result.finish("whole");
+    expect([readFileSync(reader, "utf8"), lstatSync(pipe).isFIFO()]).toEqual(["whole", true]);
+    closeSync(reader);
+  });
 });
