@@ -112,9 +112,11 @@ export async function measureModel(path, { engines, threads, rounds, kvType: typ
       ...misfits.map(({ reason }) => `left out: ${reason}`),
       ...perEngine.flatMap((list, i) =>
         cases
-          .map(fitting.nameOf)
-          .filter((name) => !list.some((figure) => figure.name === name))
-          .map((name) => `${engines[i]}, ${name}: not timed, its streams never wrote at once`),
+          .filter((one) => !list.some(({ name }) => name === fitting.nameOf(one)))
+          .map(
+            (one) =>
+              `${engines[i]}, ${fitting.nameOf(one)}: not timed in every round, ${fitting.untimedReason(one)}`,
+          ),
       ),
       ...Object.entries(limits).flatMap(([count, list]) => figures.limitNoiseOf(list, Number(count))),
       ...perEngine.flatMap((list, i) => figures.noiseOf(list).map((warning) => `${engines[i]}, ${warning}`)),

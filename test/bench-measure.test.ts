@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { type Case, casesOf, fitting, leastTokens, nameOf } from "../lib/cli/bench/cases.ts";
-import { figuresOf, limitNoiseOf, noiseOf } from "../lib/cli/bench/figures.ts";
+import { figuresOf, limitNoiseOf, noiseOf, untimedOf } from "../lib/cli/bench/figures.ts";
 import { measureRound, type Open, promptSource, type Samples } from "../lib/cli/bench/measure.ts";
 import type { ModelWork } from "../lib/cli/bench/work.ts";
 
@@ -119,6 +119,15 @@ describe("fitting", () => {
     ]);
   });
 
+  test("one stream of one token is no rate, and a prompt is its first token's", () => {
+    const lists = { prompts: [1], depths: [1024], streams: [], tokens: 1 };
+    const { fit, misfits } = fitting(casesOf(lists), { contextLength: 2000 });
+    expect(fit.map(nameOf)).toEqual(["prompt of 1"]);
+    expect(misfits.map(({ reason }) => reason)).toEqual([
+      expect.stringMatching(/^decode at depth 1024 needs at least 2 tokens .* the 1 to be written/),
+    ]);
+  });
+
   test("steps grow with the streams where no option says how long they are", () => {
     const lists = { prompts: [], depths: [], streams: [1024], tokens: 600 };
     expect(fitting(casesOf(lists), { contextLength: 1000 }).misfits).toEqual([]);
@@ -136,6 +145,16 @@ describe("figures", () => {
       ["load", [1, 3]],
       ["load to first token", [2, 2]],
       ["peak memory", [30]],
+    ]);
+  });
+
+  test("cases that not every round could time are named with their reason", () => {
+    const round = (rates: Samples["rates"]): Samples => ({ loadMs: 1, firstTokenMs: 2, rates });
+    const cases = [streams(1, 5), streams(2, 5), streams(3, 5)];
+    const whole = { "decode at depth 64": 1, "3 streams at depth 64": 1 };
+    expect(untimedOf([round(whole), round(whole), round({ "3 streams at depth 64": 1 })], cases)).toEqual([
+      "decode at depth 64: timed in 2 of 3 rounds, in the others its tokens came all together (more --decode-tokens help)",
+      "2 streams at depth 64: not timed, its streams never wrote at once (more --decode-tokens help)",
     ]);
   });
 

@@ -67,19 +67,24 @@ export function leastTokens(streams: number, depth: number, batch: number): numb
 
 /** What a case needs that there is not. */
 function obstacle(one: Case, { contextLength, maxBatchTokens }: Room): string | undefined {
-  const { streams, depth, tokens } = one;
+  const { kind, streams, depth, tokens } = one;
   const context = contextOf(one);
   if (context > contextLength)
     return `a context of ${context} tokens, more than the ${contextLength} there are`;
-  if (streams === 1) return undefined;
+  if (kind === "prompt") return undefined;
   const batch = maxBatchTokens ?? stepTokens(streams);
   if (streams > batch) return `steps of ${streams} tokens, more than the ${batch} of --max-batch-tokens`;
   const least = leastTokens(streams, depth, batch);
-  return tokens < least
-    ? `at least ${least} tokens of each stream (--decode-tokens), more than the ${tokens} to be written: ` +
-        "before that not all of them write at once"
-    : undefined;
+  if (tokens >= least) return undefined;
+  const written = `(--decode-tokens), more than the ${tokens} to be written`;
+  return streams === 1
+    ? `at least ${least} tokens ${written}: time passes between tokens`
+    : `at least ${least} tokens of each stream ${written}: before that not all of them write at once`;
 }
+
+/** Why a round could not time what there was room for. */
+export const untimedReason = ({ streams }: Case): string =>
+  `${streams === 1 ? "its tokens came all together" : "its streams never wrote at once"} (more --decode-tokens help)`;
 
 /** The cases there is room for, and the others with the reason. */
 export function fitting(

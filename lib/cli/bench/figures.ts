@@ -1,7 +1,7 @@
 // From samples to figures: medians with their spread, beside what the machine's limits allow.
 import type { NativeLimits } from "../../native.js";
 import { plural } from "../terminal.js";
-import { type Case, nameOf, shortPrompt } from "./cases.js";
+import { type Case, nameOf, shortPrompt, untimedReason } from "./cases.js";
 import { limitNames } from "./limits.js";
 import type { Samples } from "./measure.js";
 import { floorOf, type Floor, type ModelWork } from "./work.js";
@@ -71,6 +71,17 @@ export function figuresOf(
     least("load to first token", "ms", "firstTokenMs", { value: first, by: "reading" }),
     least("peak memory", "bytes", "peakBytes", { value: work.weightBytes, by: "weights" }),
   ];
+}
+
+/** What is to be said of cases that not every round could time, although there was room. */
+export function untimedOf(rounds: readonly Samples[], cases: readonly Case[]): string[] {
+  return cases.flatMap((one) => {
+    const timed = rounds.filter(({ rates }) => rates[nameOf(one)] !== undefined).length;
+    if (timed === rounds.length) return [];
+    const often =
+      timed === 0 ? "not timed," : `timed in ${timed} of ${plural(rounds.length, "round")}, in the others`;
+    return [`${nameOf(one)}: ${often} ${untimedReason(one)}`];
+  });
 }
 
 /** Rounds that differ by more than this share of their median say little. */

@@ -7,7 +7,7 @@ import type { Model } from "../../model.js";
 import type { NativeLimits } from "../../native.js";
 import { type Case, casesOf, contextOf, fitting, type Lists, nameOf, type Room } from "../bench/cases.js";
 import { type Environment, environmentOf } from "../bench/environment.js";
-import { type Figure, figuresOf, limitNoiseOf, noiseOf } from "../bench/figures.js";
+import { type Figure, figuresOf, limitNoiseOf, noiseOf, untimedOf } from "../bench/figures.js";
 import { bestLimits, measureLimits, readShape } from "../bench/limits.js";
 import { measureRound, type Open, promptSource, type Samples } from "../bench/measure.js";
 import { sessionOf } from "../bench/session.js";
@@ -120,7 +120,7 @@ async function bench(
     figures,
     warnings: [
       ...otherDevice(settings.device),
-      ...untimed(cases, rounds),
+      ...untimedOf(rounds, cases),
       ...limitNoiseOf(limits, settings.threads),
       ...noiseOf(figures),
     ],
@@ -144,12 +144,4 @@ function otherDevice(device: string): string[] {
   return device === "cpu"
     ? []
     : [`floors are of the processor's fastest kernels, and device ${device} has others`];
-}
-
-/** Cases that no round could time, although there was room. */
-function untimed(cases: readonly Case[], rounds: readonly Samples[]): string[] {
-  return cases
-    .map(nameOf)
-    .filter((name) => rounds.every(({ rates }) => rates[name] === undefined))
-    .map((name) => `${name}: not timed, its streams never wrote at once (more --decode-tokens help)`);
 }
