@@ -739,13 +739,14 @@ describe("inspect, bench, eval", () => {
 
   test("bench leaves out defaults beyond the context, and refuses what is asked for", async () => {
     const short = ["bench", model, "--override", "llama.context_length=600", ...onDevice];
-    for (const [flag, size, needed] of [
-      ["--prompt", "600", "prompt of 600 needs a context of 601 tokens, more than the 600"],
-      ["--depth", "600", "decode at depth 600 needs"],
-      ["--decode-tokens", "600", "decode at depth 64 needs"],
-      ["--decode-tokens", "2", "16 streams at depth 64 need at least 4 tokens of each stream"],
-    ]) {
-      const { code, stdout, stderr } = await inhouse(...short, flag, size);
+    for (const [args, needed] of [
+      [["--prompt", "600"], "prompt of 600 needs a context of 601 tokens, more than the 600"],
+      [["--depth", "600"], "decode at depth 600 needs"],
+      [["--streams", "1", "--decode-tokens", "600"], "decode at depth 64 needs"],
+      [["--streams", "16", "--decode-tokens", "2"], "16 streams at depth 64 need at least 4 tokens of each"],
+      [["--streams", "1", "--decode-tokens", "1"], "decode at depth 64 needs at least 2 tokens"],
+    ] as const) {
+      const { code, stdout, stderr } = await inhouse(...short, ...args);
       expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(needed)]);
     }
     const narrow = [...short, "--max-batch-tokens", "8"];
@@ -762,6 +763,16 @@ describe("inspect, bench, eval", () => {
     expect(stderr).toMatch(
       /^left out: decode at depth 1024 needs .*\nleft out: decode at depth 4096 needs /m,
     );
+  });
+
+  test("bench --decode-tokens alone makes no streams wanted", async () => {
+    const args = ["bench", model, "--prompt", "16", "--decode-tokens", "1", "--rounds", "1", "--json"];
+    const { code, stdout, stderr } = await inhouse(...args, ...onDevice);
+    expect(code).toBe(0);
+    const names = (JSON.parse(stdout) as BenchResult).figures.map(({ name }) => name);
+    expect(names).toEqual(["prompt of 16", "load", "load to first token", "peak memory"]);
+    expect(stderr).toMatch(/^left out: decode at depth 64 needs at least 2 tokens/m);
+    expect(stderr).toMatch(/^left out: 4 streams at depth 64 need at least 2 tokens of each stream/m);
   });
 
   test("bench leaves out more streams than a step has tokens", async () => {

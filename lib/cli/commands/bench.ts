@@ -129,8 +129,7 @@ async function bench(
 
 /** The cases there is room for. Those that flags name must fit; of the others it says which are left out. */
 function chosen(given: Partial<Lists>, room: Room, shell: Shell): Case[] {
-  const { prompts = [], depths = [], tokens = defaults.tokens } = given;
-  const streams = given.streams ?? (given.tokens === undefined ? [] : defaults.streams);
+  const { prompts = [], depths = [], streams = [], tokens = defaults.tokens } = given;
   const named = new Set(casesOf({ prompts, depths, streams, tokens }).map(nameOf));
   const { fit, misfits } = fitting(casesOf({ ...defaults, ...given }), room);
   const refused = misfits.find(({ name }) => named.has(name));
