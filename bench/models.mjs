@@ -1,6 +1,5 @@
 // inhouse beside its peers on one model file: engines in turn, each round in a fresh process, each engine at the number
 // of threads and the settings that serve it best for the figure.
-import { execFileSync } from "node:child_process";
 import { basename, join } from "node:path";
 
 import fitting from "../dist/cli/bench/cases.js";
@@ -9,6 +8,7 @@ import machine from "../dist/cli/bench/limits.js";
 import works from "../dist/cli/bench/work.js";
 import { loadModel } from "../dist/index.js";
 import metadata from "../dist/metadata.js";
+import { outputOf } from "./child.mjs";
 
 const batch = 512; // tokens of a step, of every engine
 // After the first round only what came this near to an engine's best for a figure is measured on.
@@ -18,13 +18,9 @@ const far = 0.5;
 const better = ({ unit }, a, b) => (unit === "tokens/s" ? a > b : a < b);
 const ratio = ({ unit }, ours, theirs) => (unit === "tokens/s" ? ours / theirs : theirs / ours);
 
-function runOnce(engine, job) {
+async function runOnce(engine, job) {
   const argv = [join(import.meta.dirname, "round.mjs"), engine, JSON.stringify(job)];
-  const output = execFileSync(process.execPath, argv, {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return JSON.parse(output);
+  return JSON.parse(await outputOf(process.execPath, argv));
 }
 
 /** How many threads inhouse takes by itself: those of physical cores, within what a container may use. */
@@ -93,7 +89,7 @@ export async function measureModel(path, { engines, threads, rounds, kvType: typ
       const { vocabularySize } = shape;
       const settings = { ...one.settings, kvType: one.kvType };
       const job = { path, settings, cases: one.cases, contextLength, vocabularySize };
-      one.rounds.push(runOnce(one.engine, job));
+      one.rounds.push(await runOnce(one.engine, job));
     }
     if (round <= 2) narrow(all, round);
   }

@@ -12,11 +12,11 @@
 // The result of a whole run beside a peer, without models or lists of one's own, goes to
 // bench/results/MACHINE.speed.json, which docs/performance.md and its pictures are made from
 // (node scripts/performance-doc.mjs). Other results go there where --machine says so, and to OUT.
-import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 
+import { outputOf } from "./child.mjs";
 import { ResultFile, start, UsageError } from "./start.mjs";
 
 start(import.meta.filename, "bench");
@@ -50,16 +50,18 @@ const maker = join(root, "build/bench/native/inhouse_make_model");
 const most = Math.max(...(options.threads ?? [cores]));
 
 /** All types on the best instruction set, some on the others. */
-function kernels() {
-  const measure = (...args) => {
+async function kernels() {
+  const measure = async (...args) => {
     say(`kernels ${args.join(" ")}`);
     const all = ["--json", "--threads", String(most), ...args];
-    return JSON.parse(execFileSync(program, all, { encoding: "utf8" }));
+    return JSON.parse(await outputOf(program, all));
   };
-  const [, ...others] = execFileSync(program, ["--list"], { encoding: "utf8" }).trim().split("\n");
+  const [, ...others] = (await outputOf(program, ["--list"])).trim().split("\n");
   const some = ["--type", "Q4_K,Q6_K,Q8_0,Q4_1,IQ4_XS,BF16"];
   const fast = others.filter((isa) => isa !== "baseline");
-  return { ...measure(), others: fast.map((isa) => measure("--isa", isa, ...some)) };
+  const result = { ...(await measure()), others: [] };
+  for (const isa of fast) result.others.push(await measure("--isa", isa, ...some));
+  return result;
 }
 
 /** Few layers stand for many: what a layer costs does not depend on their number. */
@@ -85,19 +87,16 @@ const shapes = [
 /** Calls `measure` with the files of the shapes, one after the other. */
 async function eachShape(measure) {
   const folder = mkdtempSync(join(tmpdir(), "inhouse-shapes-"));
-  try {
-    for (const [shape, layers, type] of shapes) {
-      const path = join(folder, `${shape}, ${plural(layers, "layer")}, ${type}.gguf`);
-      const embedding = type.endsWith("16") ? type : "Q6_K";
-      execFileSync(maker, [
-        ...["--shape", shape, "--layers", String(layers)],
-        ...["--type", type, "--embedding-type", embedding, path],
-      ]);
-      await measure(path);
-      rmSync(path);
-    }
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  for (const [shape, layers, type] of shapes) {
+    const path = join(folder, `${shape}, ${plural(layers, "layer")}, ${type}.gguf`);
+    const embedding = type.endsWith("16") ? type : "Q6_K";
+    await outputOf(maker, [
+      ...["--shape", shape, "--layers", String(layers)],
+      ...["--type", type, "--embedding-type", embedding, path],
+    ]);
+    await measure(path);
+    rmSync(path);
   }
 }
 
@@ -134,13 +133,13 @@ const document = () => `${JSON.stringify(result, null, 1)}\n`;
 // What was measured so far is kept, should a later part fail.
 const save = () => files.forEach((file) => file.keep(document()));
 if (only.has("kernels")) {
-  result.kernels = kernels();
+  result.kernels = await kernels();
   save();
   for (const { isa, runs } of [result.kernels, ...result.kernels.others])
     for (const run of runs) console.log(`\n${isa}, ${plural(run.threads, "thread")}\n\n${kernelTable(run)}`);
 }
 /** Where the time of steps goes, op by op. */
-function profile(path) {
+async function profile(path) {
   const cases = {
     "a token at depth 64": ["--depth", "64", "--rounds", "40"],
     "a token at depth 4096": ["--depth", "4096", "--rounds", "20"],
@@ -149,10 +148,12 @@ function profile(path) {
     "a prompt of 64": ["--rows", "64", "--depth", "0", "--rounds", "20"],
     "a prompt of 512": ["--rows", "512", "--depth", "0", "--rounds", "10"],
   };
-  return Object.entries(cases).map(([name, args]) => {
+  const steps = [];
+  for (const [name, args] of Object.entries(cases)) {
     const all = [path, "--threads", String(most), "--json", ...args];
-    return { name, ...JSON.parse(execFileSync(profiler, all, { encoding: "utf8" })) };
-  });
+    steps.push({ name, ...JSON.parse(await outputOf(profiler, all)) });
+  }
+  return steps;
 }
 
 /** Measures a model and keeps it among `results`. */
@@ -161,7 +162,7 @@ async function measured(results, path, threads, lists) {
   const model = await measureModel(path, { engines, threads, rounds, kvType, lists }, say);
   if (model === undefined) return;
   say(`${model.file}: op by op`);
-  model.profile = { threads: most, steps: profile(path) };
+  model.profile = { threads: most, steps: await profile(path) };
   results.push(model);
   save();
   for (const warning of model.warnings) say(warning);

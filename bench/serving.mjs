@@ -6,12 +6,12 @@
 //
 // Needs `npm run build`, and `npm install` in bench/peers for peers. Every measurement has a process of its own, the
 // engines in turn; medians are shown. Prompts are token ids without repetition, and every stream writes all its tokens.
-import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 
+import { outputOf } from "./child.mjs";
 import { checkWritable, count, onlyModel, start } from "./start.mjs";
 
 start(import.meta.filename);
@@ -130,13 +130,9 @@ await model.dispose();
 const settings = { threads, kvType: "f16" };
 const engines = ["inhouse", ...peers];
 
-function run(job) {
+async function run(job) {
   const text = JSON.stringify({ path, settings, vocabularySize, ...job });
-  const output = execFileSync(process.execPath, [import.meta.filename, "--measure", text], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return JSON.parse(output);
+  return JSON.parse(await outputOf(process.execPath, [import.meta.filename, "--measure", text]));
 }
 
 const cases = [
@@ -155,7 +151,7 @@ for (const { name, ...one } of cases) {
   const crossing = { active: [], cpu: [] };
   for (let i = 0; i < rounds; i++) {
     for (const engine of engines) {
-      const result = run({ kind: "burst", engine, ...one });
+      const result = await run({ kind: "burst", engine, ...one });
       seconds[engine].push(result.seconds);
       if (engine !== "inhouse") continue;
       crossing.active.push(result.eventLoopMicroseconds);
@@ -179,7 +175,8 @@ for (const { name, ...one } of cases) {
   results.push(result);
   console.log(JSON.stringify(result));
 }
-const paces = Array.from({ length: rounds }, () => run({ kind: "pace", long: 4096 }));
+const paces = [];
+for (let i = 0; i < rounds; i++) paces.push(await run({ kind: "pace", long: 4096 }));
 const steady = {
   name: "8 streams while a prompt of 4096 tokens arrives",
   gapBeforeMs: round(median(paces.map(({ before }) => before)), 1),

@@ -30,17 +30,18 @@ function help(file) {
 
 /** What an error is to whoever started the program; undefined for a defect, whose stack is wanted. */
 function reason(error) {
-  const { name, code, message, path, syscall, errno, status } = error ?? {};
+  const { name, code, message, path, syscall, errno, status, signal } = error ?? {};
   if (/^(ERR_)?MODULE_NOT_FOUND$/.test(code ?? "")) {
     if (/[\\/]dist[\\/]/.test(message)) return "inhouse is not built: npm run build";
     const [, peer] = /Cannot find package '(.*?)'.*[\\/]peers[\\/]/.exec(message) ?? [];
     return peer && `${peer} is not installed: npm install in bench/peers`;
   }
   // Of a process of this bench, which has said why.
-  if (typeof status === "number" && syscall === undefined) return "a measurement failed";
+  if (status !== undefined && syscall === undefined)
+    return signal ? `a measurement was ended by ${signal}` : "a measurement failed";
   const system = syscall === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
   if (system !== undefined) return `${path ?? syscall}: ${system}`;
-  const known = name === "UsageError" || /^ERR_(INHOUSE|PARSE_ARGS)_/.test(code ?? "");
+  const known = /^(Usage|Child)Error$/.test(name) || /^ERR_(INHOUSE|PARSE_ARGS)_/.test(code ?? "");
   return known ? message.replaceAll("\n", " ") : undefined;
 }
 

@@ -1,5 +1,6 @@
 // The programs of bench/ say in one line what they lack, before they measure.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   closeSync,
   constants,
@@ -17,8 +18,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { outputOf } from "../bench/child.mjs";
 import { ResultFile } from "../bench/start.mjs";
 import { modelPath, smollm2 } from "./support/models.ts";
 
@@ -112,5 +116,37 @@ describe.skipIf(process.platform === "win32")("where a result goes", () => {
     result.finish("whole");
     expect([readFileSync(reader, "utf8"), lstatSync(pipe).isFIFO()]).toEqual(["whole", true]);
     closeSync(reader);
+  });
+});
+
+describe("the processes in which a bench measures", () => {
+  const program = (code: string) => {
+    const path = join(folder, "measuring.mjs");
+    writeFileSync(path, code);
+    return [path];
+  };
+
+  test("what they print, and why they fail", async () => {
+    expect(await outputOf(process.execPath, program("console.log(1 + 1)"))).toBe("2\n");
+    const failing = program('console.error("measuring: no such model"); process.exit(2)');
+    await expect(outputOf(process.execPath, failing)).rejects.toThrow(/^no such model$/);
+    await expect(outputOf(process.execPath, program("process.exit(3)"))).rejects.toThrow(
+      "measuring failed with exit code 3",
+    );
+    await expect(outputOf("nowhere", [])).rejects.toThrow("ENOENT");
+  });
+
+  test.skipIf(process.platform === "win32")("they end with the bench", async () => {
+    const pid = join(folder, "pid");
+    const [path] = program(
+      'import { writeFileSync } from "node:fs"; writeFileSync(process.argv[2], String(process.pid)); setInterval(() => {}, 1000);',
+    );
+    const url = pathToFileURL(join(root, "bench/child.mjs")).href;
+    const code = `import { outputOf } from ${JSON.stringify(url)}; await outputOf(process.execPath, process.argv.slice(1));`;
+    const bench = spawn(process.execPath, ["--input-type=module", "-e", code, path, pid]);
+    while (!existsSync(pid) || readFileSync(pid, "utf8") === "") await sleep(20);
+    bench.kill("SIGTERM");
+    expect(await once(bench, "exit")).toEqual([143, null]);
+    expect(() => process.kill(Number(readFileSync(pid, "utf8")), 0)).toThrow("ESRCH");
   });
 });

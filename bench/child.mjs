@@ -1,0 +1,48 @@
+// The processes in which a bench measures.
+import { spawn } from "node:child_process";
+import { basename } from "node:path";
+
+/** A process that failed, which may have said why. */
+class ChildError extends Error {
+  name = "ChildError";
+}
+
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** What a program prints. It ends with this process where a signal reaches this one alone. */
+export function outputOf(program, args) {
+  const name = basename(program === process.execPath ? args[0] : program, ".mjs");
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let [printed, said, stopped] = ["", "", 0];
+    child.stdout.setEncoding("utf8").on("data", (text) => (printed += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => (said += text));
+    const stop = (_, number) => {
+      stopped = 128 + number;
+      child.kill("SIGKILL");
+    };
+    for (const signal of signals) process.on(signal, stop);
+    const free = () => signals.forEach((signal) => process.off(signal, stop));
+    child.on("error", (error) => {
+      free();
+      reject(error);
+    });
+    child.on("exit", () => {
+      if (stopped > 0) process.exit(stopped);
+    });
+    child.on("close", (code, signal) => {
+      free();
+      const why = said.trimEnd();
+      const line = code !== 0 && why !== "" && !why.includes("\n");
+      if (!line) process.stderr.write(said);
+      if (code === 0) return resolve(printed);
+      const own = `${name}: `;
+      const reason = line ? why.slice(why.startsWith(own) ? own.length : 0) : undefined;
+      reject(
+        new ChildError(
+          reason ?? `${name} ${signal ? `was ended by ${signal}` : `failed with exit code ${code}`}`,
+        ),
+      );
+    });
+  });
+}
