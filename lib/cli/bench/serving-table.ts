@@ -14,10 +14,15 @@ export function servingTable(result: ServingResult): string {
   const asked = "requests" in workload.amount ? workload.amount.requests : `for ${workload.amount.seconds} s`;
   const pace = workload.rate === "max" ? "all at once" : `${workload.rate} a second`;
   const shared = workload.sharedTokens > 0 ? `${workload.sharedTokens} shared + ` : "";
+  const own = workload.promptTokens;
+  const prompts = `${shared}${own} ${own === "1" && shared === "" ? "token" : "tokens"}`;
   const wrong = Object.entries(errors).map(([code, count]) => `, ${code} ${count}`);
+  const level = (mean: number | null | undefined, what: string, max: number | null | undefined) =>
+    typeof mean === "number" ? `${number(mean)} ${what} (at most ${max})` : `– ${what}`;
+  const { running, waiting, kv } = engine;
   return `${heading(result)}, ${plural(settings.maxConcurrent, "request")} at once
 ${limitsLine(limits)}
-requests: ${asked}, ${pace}, prompts of ${shared}${workload.promptTokens} tokens, answers of ${workload.answerTokens}, seed ${workload.seed}
+requests: ${asked}, ${pace}, prompts of ${prompts}, answers of ${workload.answerTokens}, seed ${workload.seed}
 
 finished ${requests.finished}, cancelled ${requests.cancelled}, refused ${requests.refused}, failed ${requests.failed} in ${number(figures.seconds)} s${wrong.join("")}
 ${number(rates.requestsPerSecond)} requests/s, prompts ${number(rates.promptTokensPerSecond)} tokens/s (${tokens.cached} of ${tokens.prompt} from the cache), answers ${number(rates.answerTokensPerSecond)} tokens/s
@@ -33,8 +38,8 @@ ${columns(
   [0],
 )}
 
-batches: ${plural(engine.steps, "step")} of ${number(engine.stepTokens)} tokens; ${number(engine.running.mean)} requests at once (at most ${engine.running.max}), ${number(engine.waiting.mean)} waiting (at most ${engine.waiting.max}), ${engine.setAside} set aside
-cache: ${number(engine.kv.heldMean)} tokens held (at most ${engine.kv.heldMax}) of ${engine.kv.tokens}
+batches: ${plural(engine.steps, "step")} of ${number(engine.stepTokens)} tokens; ${level(running?.mean, "requests at once", running?.max)}, ${level(waiting?.mean, "waiting", waiting?.max)}, ${engine.setAside} set aside
+cache: ${level(kv.heldMean, "tokens held", kv.heldMax)} of ${kv.tokens}
 busy ${number(engine.busySeconds)} s; at the limits, in full batches ${number(floor.seconds)} s (${floor.by}): ${Math.round(100 * figures.share)}%
 `;
 }

@@ -32,6 +32,22 @@ export function percentilesOf(values: readonly number[]): Percentiles | null {
   };
 }
 
+/** Of what was looked at now and then. */
+export interface Level {
+  mean: number;
+  max: number;
+}
+
+/** Fewer looks than this say nothing of a run. */
+const leastLooks = 3;
+
+/** Null of too few. */
+export function levelOf(values: readonly number[]): Level | null {
+  if (values.length < leastLooks) return null;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return { mean, max: values.reduce((most, value) => Math.max(most, value), 0) };
+}
+
 export interface ServingFigures {
   /** From the first request to the end of the last. */
   seconds: number;
@@ -53,12 +69,12 @@ export interface ServingFigures {
     batchTokens: Pick<Histogram, "bounds" | "counts">;
     /** Seconds in steps. */
     busySeconds: number;
-    /** Requests in the batch, and waiting. */
-    running: { mean: number; max: number };
-    waiting: { mean: number; max: number };
+    /** Requests in the batch, and waiting; null where the run was too short to tell. */
+    running: Level | null;
+    waiting: Level | null;
     setAside: number;
-    /** Tokens of the cache: in all, and held by requests. */
-    kv: { tokens: number; heldMean: number; heldMax: number };
+    /** Tokens of the cache: in all, and held by requests, null where the run was too short to tell. */
+    kv: { tokens: number; heldMean: number | null; heldMax: number | null };
   };
   /** The same work in full batches at the machine's limits, as if all requests had come at once. */
   floor: { seconds: number; by: Floor["by"] };
@@ -90,12 +106,8 @@ export function servingFigures(
   }
   const of = (pick: (one: Served) => number | undefined) =>
     percentilesOf(served.map(pick).filter((value) => value !== undefined));
-  const spread = (pick: (look: Serving["looks"][number]) => number) => {
-    const values = looks.map(pick);
-    const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
-    return { mean, max: values.reduce((most, value) => Math.max(most, value), 0) };
-  };
-  const held = spread(({ kv }) => kv.held);
+  const level = (pick: (look: Serving["looks"][number]) => number) => levelOf(looks.map(pick));
+  const held = level(({ kv }) => kv.held);
   const busySeconds = (after.stepMs.sum - before.stepMs.sum) / 1000;
   const steps = after.steps - before.steps;
   const floor = floorOf(leastSteps(served, work, batch), limits);
@@ -121,10 +133,10 @@ export function servingFigures(
         counts: after.batchTokens.counts.map((count, i) => count - before.batchTokens.counts[i]!),
       },
       busySeconds,
-      running: spread(({ running }) => running),
-      waiting: spread(({ waiting }) => waiting),
+      running: level(({ running }) => running),
+      waiting: level(({ waiting }) => waiting),
       setAside: after.setAside - before.setAside,
-      kv: { tokens: after.kv.tokens, heldMean: held.mean, heldMax: held.max },
+      kv: { tokens: after.kv.tokens, heldMean: held?.mean ?? null, heldMax: held?.max ?? null },
     },
     floor: { seconds: floor.seconds, by: floor.by },
     share: busySeconds > 0 ? floor.seconds / busySeconds : 0,
