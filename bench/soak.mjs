@@ -67,7 +67,7 @@ for (const { prompt, options } of jobs)
   alone.push(await model.complete(prompt, { ...options, cachePrompt: false }).result());
 
 const problems = [];
-const ended = {};
+let ended = {};
 let askedToCancel = 0;
 
 /** One request: of a fifth of them, half are cancelled at once and half a little later. */
@@ -143,7 +143,8 @@ await fillCache();
 await serve(warmUp, "warm-up");
 const warm = await memoryAtRest();
 checkReturned();
-const warmCancelled = askedToCancel;
+const before = model.stats();
+[ended, askedToCancel] = [{}, 0]; // what is told is of the requests that count
 await serve(requests, "soak");
 const last = await memoryAtRest();
 checkReturned();
@@ -158,11 +159,11 @@ console.log(
   JSON.stringify({
     verdict: problems.length === 0 ? "right" : "wrong",
     requests,
-    cancelled: askedToCancel - warmCancelled,
+    cancelled: askedToCancel,
     warmUp,
     ended,
-    setAside,
-    cachedTokens,
+    setAside: setAside - before.setAside,
+    cachedTokens: cachedTokens - before.cachedTokens,
     blocksHeld: kv.held / 32,
     seconds: Math.round((performance.now() - begin) / 1000),
     memory: { warm, last, growth: Math.round(growth * 1e4) / 1e4 },
