@@ -12,9 +12,10 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 
 import { outputOf } from "./child.mjs";
-import { checkWritable, count, onlyModel, start } from "./start.mjs";
+import { checkWritable, count, onlyModel, start, UsageError } from "./start.mjs";
 
 start(import.meta.filename);
+const { default: machine } = await import("../dist/cli/bench/limits.js");
 const { default: measuring } = await import("../dist/cli/bench/measure.js");
 const { loadModel } = await import("../dist/index.mjs");
 const { readPeers } = await import("./options.mjs");
@@ -22,6 +23,11 @@ const { readPeers } = await import("./options.mjs");
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 const quantile = (values, q) => values.toSorted((a, b) => a - b)[Math.floor(q * (values.length - 1))];
 const round = (value, digits = 2) => Math.round(value * 10 ** digits) / 10 ** digits;
+/** Of what could be measured; null where nothing could. */
+function roundedMedian(values, digits) {
+  const known = values.filter(Number.isFinite); // JSON has null for NaN
+  return known.length > 0 ? round(median(known), digits) : null;
+}
 
 async function drain(stream) {
   for await (const _ of stream);
@@ -37,10 +43,13 @@ function threadMicroseconds() {
   return Number(readFileSync("/proc/thread-self/schedstat", "utf8").split(" ")[0]) / 1000;
 }
 
+const burstContext = ({ shared, own, tokens }) => Math.ceil((shared + own + tokens + 1) / 256) * 256;
+const paceContext = (long) => long + 64;
+
 /** Streams that begin together: seconds until the last one ends. */
 async function burst({ engine, path, settings, streams, shared, own, tokens, vocabularySize }) {
   const { opener } = await import(`./peers/${engine}.mjs`);
-  const contextLength = Math.ceil((shared + own + tokens + 1) / 256) * 256;
+  const contextLength = burstContext({ shared, own, tokens });
   const session = await opener(path, settings)({ streams, contextLength });
   const prompts = measuring.promptSource(vocabularySize);
   await drain(session.generate(prompts(32), 2)); // all is loaded and warm
@@ -65,7 +74,7 @@ async function pace({ path, settings, long, vocabularySize }) {
   const model = await loadModel(path, {
     device: "cpu",
     ...settings,
-    contextLength: long + 64,
+    contextLength: paceContext(long),
     maxConcurrent: streams + 1,
   });
   const prompts = measuring.promptSource(vocabularySize);
@@ -124,6 +133,23 @@ const streamCounts = values.streams.split(",").map((text) => count("streams", te
 const peers = readPeers(values.peer);
 for (const peer of peers) await import(`./peers/${peer}.mjs`);
 if (values.json !== undefined) checkWritable(values.json);
+const cases = [
+  ...streamCounts.map((streams) => ({
+    name: `${streams} streams of 64 + 64 tokens`,
+    streams,
+    shared: 0,
+    own: 64,
+    tokens: 64,
+  })),
+  { name: "16 streams of 1000 shared + 64 + 32 tokens", streams: 16, shared: 1000, own: 64, tokens: 32 },
+];
+const long = 4096;
+const needed = Math.max(...cases.map(burstContext), paceContext(long));
+const { trainedContextLength } = await machine.readShape(path);
+if (trainedContextLength < needed)
+  throw new UsageError(
+    `${path}: this bench needs a context of ${needed} tokens, more than the ${trainedContextLength} the model was trained for`,
+  );
 const model = await loadModel(path, { contextLength: 64 });
 const { vocabularySize } = model.info;
 await model.dispose();
@@ -135,16 +161,6 @@ async function run(job) {
   return JSON.parse(await outputOf(process.execPath, [import.meta.filename, "--measure", text]));
 }
 
-const cases = [
-  ...streamCounts.map((streams) => ({
-    name: `${streams} streams of 64 + 64 tokens`,
-    streams,
-    shared: 0,
-    own: 64,
-    tokens: 64,
-  })),
-  { name: "16 streams of 1000 shared + 64 + 32 tokens", streams: 16, shared: 1000, own: 64, tokens: 32 },
-];
 const results = [];
 for (const { name, ...one } of cases) {
   const seconds = Object.fromEntries(engines.map((engine) => [engine, []]));
@@ -163,8 +179,8 @@ for (const { name, ...one } of cases) {
     name,
     seconds: round(ours),
     tokensPerSecond: round((one.streams * (one.own + one.tokens)) / ours, 1),
-    eventLoopMicrosecondsPerToken: round(median(crossing.active), 1),
-    eventLoopCpuMicrosecondsPerToken: round(median(crossing.cpu), 1),
+    eventLoopMicrosecondsPerToken: roundedMedian(crossing.active, 1),
+    eventLoopCpuMicrosecondsPerToken: roundedMedian(crossing.cpu, 1),
     peers: Object.fromEntries(
       peers.map((peer) => [
         peer,
@@ -176,13 +192,18 @@ for (const { name, ...one } of cases) {
   console.log(JSON.stringify(result));
 }
 const paces = [];
-for (let i = 0; i < rounds; i++) paces.push(await run({ kind: "pace", long: 4096 }));
+for (let i = 0; i < rounds; i++) paces.push(await run({ kind: "pace", long }));
+const ofPaces = (name, digits) =>
+  roundedMedian(
+    paces.map((one) => one[name]),
+    digits,
+  );
 const steady = {
-  name: "8 streams while a prompt of 4096 tokens arrives",
-  gapBeforeMs: round(median(paces.map(({ before }) => before)), 1),
-  gapDuringMs: round(median(paces.map(({ during }) => during)), 1),
-  gapRatio: round(median(paces.map(({ gapRatio }) => gapRatio))),
-  promptShareOfItsRateAlone: round(median(paces.map(({ promptShare }) => promptShare))),
+  name: `8 streams while a prompt of ${long} tokens arrives`,
+  gapBeforeMs: ofPaces("before", 1),
+  gapDuringMs: ofPaces("during", 1),
+  gapRatio: ofPaces("gapRatio"),
+  promptShareOfItsRateAlone: ofPaces("promptShare"),
 };
 console.log(JSON.stringify(steady));
 if (values.json !== undefined) {

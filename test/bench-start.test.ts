@@ -24,6 +24,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { outputOf } from "../bench/child.mjs";
 import { ResultFile } from "../bench/start.mjs";
+import { tinyModel, writeGguf } from "./support/gguf-writer.ts";
 import { modelPath, smollm2 } from "./support/models.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -80,6 +81,13 @@ describe("what is wrong with a command line", () => {
   ])("%s %j", (name, args, code, words) => {
     expect(run(root, name, ...args)).toEqual([code, "", line(words)]);
   });
+});
+
+test("serving: a context too short for its prompts", () => {
+  const path = join(folder, "short.gguf");
+  writeGguf(path, tinyModel());
+  const wanted = line("this bench needs a context of 4160 tokens, more than the ");
+  expect(run(root, "serving", path)).toEqual([2, "", wanted]);
 });
 
 test.skipIf(existsSync(join(root, "bench/peers/node_modules")))("a peer that is not installed", () => {
