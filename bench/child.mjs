@@ -2,10 +2,7 @@
 import { spawn } from "node:child_process";
 import { basename } from "node:path";
 
-/** A process that failed, which may have said why. */
-class ChildError extends Error {
-  name = "ChildError";
-}
+import { Failure } from "./start.mjs";
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
 
@@ -39,7 +36,7 @@ export function outputOf(program, args) {
       const own = `${name}: `;
       const reason = line ? why.slice(why.startsWith(own) ? own.length : 0) : undefined;
       reject(
-        new ChildError(
+        new Failure(
           reason ?? `${name} ${signal ? `was ended by ${signal}` : `failed with exit code ${code}`}`,
         ),
       );

@@ -22,6 +22,11 @@ export class UsageError extends Error {
   name = "UsageError";
 }
 
+/** What went wrong though nothing was asked wrongly, said in one line: exit code 1. */
+export class Failure extends Error {
+  name = "Failure";
+}
+
 /** The comment at the head of a program. */
 function help(file) {
   const [comment] = /^(?:\/\/.*\n)+/.exec(readFileSync(file, "utf8"));
@@ -41,7 +46,7 @@ function reason(error) {
     return signal ? `a measurement was ended by ${signal}` : "a measurement failed";
   const system = syscall === undefined ? undefined : getSystemErrorMap().get(errno)?.[1];
   if (system !== undefined) return `${path ?? syscall}: ${system}`;
-  const known = /^(Usage|Child)Error$/.test(name) || /^ERR_(INHOUSE|PARSE_ARGS)_/.test(code ?? "");
+  const known = /^(UsageError|Failure)$/.test(name) || /^ERR_(INHOUSE|PARSE_ARGS)_/.test(code ?? "");
   return known ? message.replaceAll("\n", " ") : undefined;
 }
 

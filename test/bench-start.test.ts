@@ -158,3 +158,47 @@ describe("the processes in which a bench measures", () => {
     expect(() => process.kill(Number(readFileSync(pid, "utf8")), 0)).toThrow("ESRCH");
   });
 });
+
+describe("performance-doc", () => {
+  let copy: string;
+  const doc = (...args: string[]) => {
+    const argv = [join(copy, "scripts/performance-doc.mjs"), ...args];
+    const { status, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
+    return [status, stderr];
+  };
+  beforeAll(() => {
+    copy = mkdtempSync(join(folder, "doc-"));
+    const names = ["scripts/performance-doc.mjs", "README.md", "docs", "test/golden/peer-kl.json", "bench"];
+    for (const name of names)
+      cpSync(join(root, name), join(copy, name), {
+        recursive: true,
+        filter: (path) => !path.includes("node_modules"),
+      });
+    symlinkSync(join(root, "node_modules"), join(copy, "node_modules"), "junction");
+  });
+
+  test("refuses what it does not know", () => {
+    expect(doc("--chek")).toEqual([2, line("--chek")]);
+    expect(doc("more")).toEqual([2, line("more")]);
+    expect(doc("--help")).toEqual([0, ""]);
+  });
+
+  test("names a picture without a result, and removes it", () => {
+    const picture = join(copy, "docs/performance-gone.svg");
+    writeFileSync(picture, "<svg/>");
+    expect(doc("--check")).toEqual([1, line("docs/performance-gone.svg is not what bench/results say")]);
+    expect(doc()).toEqual([0, ""]);
+    expect(existsSync(picture)).toBe(false);
+    expect(doc("--check")).toEqual([0, ""]);
+  });
+
+  test.each([
+    ["{", "is broken: "],
+    ["{}", 'is broken: it has no "machine"'],
+  ])("names a broken result: %s", (text, words) => {
+    const path = join(copy, "bench/results/broken.speed.json");
+    writeFileSync(path, text);
+    expect(doc("--check")).toEqual([1, line(`bench/results/broken.speed.json ${words}`)]);
+    rmSync(path);
+  });
+});
