@@ -2,14 +2,22 @@
 // vocabulary and costs little, though nobody has trained it. For measuring (bench/speculation.mjs) and tests.
 //
 //   node bench/cut-model.mjs MODEL BLOCKS OUT
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync, realpathSync, writeSync } from "node:fs";
+import { parseArgs } from "node:util";
 
-const [path, blocks, out] = process.argv.slice(2);
-const kept = Number(blocks);
-if (!out || !Number.isInteger(kept) || kept < 1) {
-  console.error("node bench/cut-model.mjs MODEL BLOCKS OUT");
-  process.exit(2);
-}
+import { checkWritable, existing, Failure, start, UsageError, whole } from "./start.mjs";
+import { plural } from "./tables.mjs";
+
+start(import.meta.filename);
+const { positionals } = parseArgs({ allowPositionals: true });
+if (positionals.length !== 3)
+  throw new UsageError(`expected MODEL, BLOCKS and OUT, got ${positionals.length} (--help tells more)`);
+const [path, , out] = positionals;
+const kept = whole("BLOCKS", positionals[1], 1e6);
+existing(path);
+if (existsSync(out) && realpathSync(out) === realpathSync(path))
+  throw new UsageError(`${out} is the model; it would be overwritten`);
+checkWritable(out);
 const input = openSync(path, "r");
 const head = Buffer.alloc(64 << 20);
 const length = readSync(input, head, 0, head.length, 0);
@@ -30,13 +38,18 @@ const skip = (type) => {
     else for (let i = 0; i < count; i++) skip(element);
   }
 };
-if (head.toString("latin1", 0, 4) !== "GGUF") throw new Error(`${path} is no GGUF file`);
+if (head.toString("latin1", 0, 4) !== "GGUF") throw new Failure(`${path} is no GGUF file`);
 const [tensorCount, metadataCount] = [u64(), u64()];
 let alignment = 32;
 for (let i = 0; i < metadataCount; i++) {
   const [key, type] = [text(), u32()];
   if (key === "general.alignment") alignment = head.readUInt32LE(at);
-  if (key.endsWith(".block_count")) head.writeUInt32LE(kept, at);
+  if (key.endsWith(".block_count")) {
+    const blocks = head.readUInt32LE(at);
+    if (kept > blocks)
+      throw new UsageError(`${path} has ${blocks} blocks, fewer than the ${kept} to be kept`);
+    head.writeUInt32LE(kept, at);
+  }
   skip(type);
 }
 const metadataEnd = at;
@@ -49,7 +62,7 @@ for (let i = 0; i < tensorCount; i++) {
 }
 const aligned = (position) => Math.ceil(position / alignment) * alignment;
 const dataStart = aligned(at);
-if (dataStart > length) throw new Error(`${path}: its header is longer than ${head.length} bytes`);
+if (dataStart > length) throw new Failure(`${path}: its header is longer than ${head.length} bytes`);
 const byOffset = tensors.toSorted((a, b) => a.offset - b.offset);
 const dataEnd = fstatSync(input).size - dataStart;
 byOffset.forEach((tensor, i) => (tensor.bytes = (byOffset[i + 1]?.offset ?? dataEnd) - tensor.offset));
@@ -79,4 +92,4 @@ for (const tensor of chosen) {
   }
 }
 closeSync(output);
-console.error(`${out}: ${kept} blocks, ${chosen.length} tensors, ${(written / 1e6).toFixed(0)} MB`);
+console.error(`${out}: ${plural(kept, "block")}, ${chosen.length} tensors, ${(written / 1e6).toFixed(0)} MB`);

@@ -6,25 +6,28 @@
 // Needs `npm run build`, and `npm install` in bench/peers for the peer (--peer none measures inhouse alone). The texts
 // are generated and have 5 to 30 tokens. Both sides pool the last token's hidden state, which is all that the peer does
 // for models that write; the cosine of the two sides' vectors tells whether they computed the same.
-import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 
+import { outputOf } from "./child.mjs";
+import { count, models, ResultFile, start, UsageError } from "./start.mjs";
+import { plural } from "./tables.mjs";
+
+start(import.meta.filename);
 const words =
   "the of and to a in that is was he for it with as his on be at by had not are but from or have an they which one you were her all she there would their we him been has when who will more no if out so said what up its about into than them can only other new some could time these two may then do first any my now such like our over man me even most made after also did many before must through".split(
     " ",
   );
 
 /** Sentences of 4 to 27 words, always the same. */
-function sentences(count) {
+function sentences(number) {
   let state = 12345;
   const next = (below) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return Math.floor((state / 2 ** 32) * below);
   };
-  return Array.from({ length: count }, () => {
+  return Array.from({ length: number }, () => {
     const text = Array.from({ length: 4 + next(24) }, () => words[next(words.length)]).join(" ");
     return `${text[0].toUpperCase()}${text.slice(1)}.`;
   });
@@ -46,8 +49,8 @@ const engines = {
   },
 };
 
-async function round([engine, path, threads, count]) {
-  const texts = sentences(Number(count));
+async function round([engine, path, threads, number]) {
+  const texts = sentences(Number(number));
   const { run, tokens, steps } = await engines[engine](path, Number(threads));
   await run(texts.slice(0, 20));
   const timed = async (pooling) => {
@@ -72,16 +75,13 @@ function cosine(a, b) {
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
-function measure(path, { texts, rounds, threads, peer }) {
+async function measure(path, { texts, rounds, threads, peer }) {
   const names = peer === "none" ? ["inhouse"] : ["inhouse", peer];
   const results = Object.fromEntries(names.map((name) => [name, []]));
   for (let i = 0; i < rounds; ++i) {
     for (const name of i % 2 === 0 ? names : names.toReversed()) {
-      const out = execFileSync(
-        process.execPath,
-        [import.meta.filename, "--round", name, path, threads, texts].map(String),
-        { encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "inherit"] },
-      );
+      const argv = [import.meta.filename, "--round", name, path, threads, texts].map(String);
+      const out = await outputOf(process.execPath, argv);
       const result = JSON.parse(out.trim().split("\n").at(-1));
       results[name].push(result);
       process.stderr.write(
@@ -125,22 +125,28 @@ const { values, positionals } = parseArgs({
     json: { type: "string" },
   },
 });
-if (positionals.length === 0) throw new Error("give at least one model");
-const results = positionals.map((path) =>
-  measure(path, {
-    texts: Number(values.texts),
-    rounds: Number(values.rounds),
-    threads: Number(values.threads),
-    peer: values.peer,
-  }),
-);
+const paths = models(import.meta.filename, positionals);
+const { peer } = values;
+if (peer !== "none" && !(peer !== "inhouse" && peer in engines))
+  throw new UsageError(`--peer: expected node-llama-cpp or none, got ${JSON.stringify(peer)}`);
+const plan = {
+  texts: count("texts", values.texts, 1e6),
+  rounds: count("rounds", values.rounds, 1000),
+  threads: count("threads", values.threads, 512),
+  peer,
+};
+await import("../dist/index.js");
+if (peer !== "none") await import(`./peers/${peer}.mjs`);
+const file = values.json === undefined ? undefined : new ResultFile(values.json);
+const results = [];
+for (const path of paths) results.push(await measure(path, plan));
 for (const r of results) {
   const times = Object.entries(r.seconds).map(([name, s]) => `${name} ${median(s).toFixed(2)} s`);
   const ratio =
     r.ratio === undefined ? "" : `; ${r.ratio.toFixed(2)}x, cosine at least ${r.leastCosine.toFixed(4)}`;
   console.log(
     `${r.model}: ${r.texts} texts of ${r.textTokens.join("–")} tokens, ${r.tokens} in all, ${r.threads} threads: ` +
-      `${times.join(", ")}${ratio}; ${r.tokensPerSecond.toFixed(0)} tokens/s in ${r.steps} steps`,
+      `${times.join(", ")}${ratio}; ${r.tokensPerSecond.toFixed(0)} tokens/s in ${plural(r.steps, "step")}`,
   );
 }
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);
+file?.finish(`${JSON.stringify(results, undefined, 2)}\n`);

@@ -8,12 +8,15 @@
 // every time it runs one; both are read from a pipe. Two runs differ in one product, so that their difference is
 // its alone. --functions also says which functions the instructions stand in.
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
+import { Failure, start, UsageError } from "./start.mjs";
 import { instructionTable } from "./tables.mjs";
 
+start(import.meta.filename);
 const { values: options } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
@@ -25,6 +28,11 @@ const { values: options } = parseArgs({
     type: { type: "string", default: "Q4_K,Q6_K,Q8_0,Q4_1,IQ4_XS,F16" },
   },
 });
+const program = join(options.build, "bench/native/inhouse_product_count");
+if (!existsSync(program))
+  throw new UsageError(
+    `${program} is not built: docs/adding-a-kernel.md says how (--build names the folder)`,
+  );
 const shape = { rows: 512, cols: 512 };
 const activationRows = [1, 24]; // decoding; a prompt, unpacked once for all its rows
 const repeats = [1, 2];
@@ -46,7 +54,6 @@ const multiplyOf = (word) => multiplies.find(({ mask, word: bits }) => (word & m
 
 /** Runs the product `count` times; the number of times that each block ran, with its instructions. */
 function blocksOf(isa, type, tokens, count) {
-  const program = join(options.build, "bench/native/inhouse_product_count");
   const log = ["-d", "in_asm,exec,nochain"]; // to stderr, for Node's own pipes cannot be opened by name
   const args = [isa, type, shape.rows, shape.cols, tokens, count].map(String);
   return new Promise((resolve, reject) => {
@@ -78,7 +85,7 @@ function blocksOf(isa, type, tokens, count) {
     child.on("close", (code) =>
       code === 0
         ? resolve(blocks)
-        : reject(new Error(`${program} ${args.join(" ")}: exit status ${code}${other}`)),
+        : reject(new Failure(`${program} ${args.join(" ")}: exit status ${code}${other}`)),
     );
   });
 }
@@ -113,7 +120,7 @@ async function measure(isa, type, tokens) {
   const used = bytes.length > 0 ? bytes : found;
   const done = used.reduce((all, kind) => all + kind.count * kind.multiplyAdds, 0);
   if (done !== multiplyAdds)
-    throw new Error(`${isa} ${type}: ${done} of ${multiplyAdds} multiply-adds counted`);
+    throw new Failure(`${isa} ${type}: ${done} of ${multiplyAdds} multiply-adds counted`);
   const per = (count) => Number((count / multiplyAdds).toFixed(5));
   const functions = Object.entries(many.functions)
     .map(([name, count]) => [name, per(count - (few.functions[name] ?? 0))])

@@ -5,11 +5,13 @@
 //
 // prints a table on stderr and one JSON document on stdout; needs `npm run build`. Every run's tokens are compared with
 // those of the run without speculation: a difference ends the program with exit code 1.
-import { createRequire } from "node:module";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 
-const { loadModel } = createRequire(import.meta.url)("../dist/index.js");
+import { count, existing, onlyModel, start, UsageError } from "./start.mjs";
+
+start(import.meta.filename);
+const { loadModel } = await import("../dist/index.js");
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -20,6 +22,15 @@ const { values, positionals } = parseArgs({
     way: { type: "string", multiple: true, default: [] },
   },
 });
+const path = onlyModel(import.meta.filename, positionals);
+const rounds = count("rounds", values.rounds, 1000);
+const maxTokens = count("tokens", values.tokens, 1e6);
+const threads = values.threads === undefined ? undefined : count("threads", values.threads, 512);
+if (values.draft !== undefined) existing(values.draft);
+const known = values.draft === undefined ? ["auto", "lookup"] : ["auto", "lookup", "draft"];
+const unknown = values.way.find((way) => !known.includes(way));
+if (unknown !== undefined)
+  throw new UsageError(`--way: expected ${known.join(", ")}, got ${JSON.stringify(unknown)}`);
 
 const code = `class Store {
   constructor(path) {
@@ -92,15 +103,13 @@ const cases = {
 };
 
 const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
-const maxTokens = Number(values.tokens);
-const model = await loadModel(positionals[0], {
+const model = await loadModel(path, {
   contextLength: 2048,
   maxConcurrent: 1,
-  ...(values.threads === undefined ? {} : { threads: Number(values.threads) }),
+  ...(threads === undefined ? {} : { threads }),
   ...(values.draft === undefined ? {} : { draft: { file: values.draft } }),
 });
-const ways =
-  values.way.length > 0 ? values.way : values.draft === undefined ? ["auto"] : ["auto", "lookup", "draft"];
+const ways = values.way.length > 0 ? values.way : values.draft === undefined ? ["auto"] : known;
 
 /** Answers one of the cases. */
 async function run(name, speculation) {
@@ -121,7 +130,7 @@ for (const name of Object.keys(cases)) {
   await run(name, "off"); // the prompt is in the cache from here on
   const ratios = Object.fromEntries(ways.map((way) => [way, []]));
   const last = {};
-  for (let round = 0; round < Number(values.rounds); round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const way of ways) {
       const [without, one] = round % 2 ? [await run(name, "off"), await run(name, way)] : [];
       const [with_, two] = round % 2 ? [one, without] : [await run(name, way), await run(name, "off")];
@@ -183,5 +192,5 @@ async function agreement() {
   return shares;
 }
 const acceptance = values.draft === undefined ? undefined : await agreement();
-const names = { model: basename(positionals[0]), draft: values.draft && basename(values.draft) };
+const names = { model: basename(path), draft: values.draft && basename(values.draft) };
 console.log(JSON.stringify({ ...names, results, acceptance }, null, 2));

@@ -65,20 +65,33 @@ export function start(file, name = basename(file, ".mjs")) {
   process.exit(0);
 }
 
-/** A whole number from 1 to `most`. */
-export function count(name, text, most) {
+/** A whole number from 1 to `most`; `what`: as the command line calls it. */
+export function whole(what, text, most) {
   if (/^\d{1,9}$/.test(text) && Number(text) >= 1 && Number(text) <= most) return Number(text);
-  throw new UsageError(`--${name}: expected a whole number from 1 to ${most}, got ${JSON.stringify(text)}`);
+  throw new UsageError(`${what}: expected a whole number from 1 to ${most}, got ${JSON.stringify(text)}`);
+}
+
+/** The same of an option. */
+export const count = (name, text, most) => whole(`--${name}`, text, most);
+
+const more = (file) => `(node ${relative(".", file)} --help tells more)`;
+
+/** The file, which must be there. */
+export function existing(path) {
+  if (!existsSync(path)) throw new UsageError(`${path}: no such file`);
+  return path;
+}
+
+/** The models of the command line, of which there must be one at least. */
+export function models(file, paths) {
+  if (paths.length === 0) throw new UsageError(`expected at least one model ${more(file)}`);
+  return paths.map(existing);
 }
 
 /** The one model of the command line. */
-export function onlyModel(file, models) {
-  if (models.length !== 1)
-    throw new UsageError(
-      `expected one model, got ${models.length} (node ${relative(".", file)} --help tells more)`,
-    );
-  if (!existsSync(models[0])) throw new UsageError(`${models[0]}: no such file`);
-  return models[0];
+export function onlyModel(file, paths) {
+  if (paths.length !== 1) throw new UsageError(`expected one model, got ${paths.length} ${more(file)}`);
+  return existing(paths[0]);
 }
 
 /** What is no regular file (a device, a pipe) is written where it stands, and never replaced. */

@@ -121,7 +121,9 @@ export async function measureTypescript(path, { time = 1000, warmupTime = 200 } 
     add("render a template, 9 messages", "µs", micros(1), () => template.render(messages));
   }
   for (const count of [1, 16])
-    add(`streaming to ${plural(count, "reader")}, per token`, "µs", micros(streamed * count), () => stream(count));
+    add(`streaming to ${plural(count, "reader")}, per token`, "µs", micros(streamed * count), () =>
+      stream(count),
+    );
   await bench.run();
   const measured = bench.tasks.map(({ name, result }) => {
     if (result.latency === undefined) throw new Error(`${name}: ${result.error ?? result.state}`);

@@ -48,10 +48,10 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const programs = ["run", "event-loop", "serving", "soak"];
+const programs = ["run", "event-loop", "serving", "soak", "speculation"];
 
-test.each(programs)("%s --help", (name) => {
-  expect(run(folder, name, "--help")).toEqual([0, expect.stringContaining("MODEL"), ""]);
+test.each([...programs, "cut-model", "embeddings", "instructions"])("%s --help", (name) => {
+  expect(run(folder, name, "--help")).toEqual([0, expect.stringMatching(/MODEL|instructions\.mjs/), ""]);
 });
 
 test.each(programs)("%s: nothing is built", (name) => {
@@ -77,6 +77,20 @@ describe("what is wrong with a command line", () => {
     ["soak", [], 2, "expected one model"],
     ["soak", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
     ["soak", [model, "--requests", "many"], 2, "--requests: expected a whole number"],
+    ["embeddings", [], 2, "expected at least one model"],
+    ["embeddings", ["nowhere.gguf"], 2, "nowhere.gguf: no such file"],
+    ["embeddings", [model, "--texts", "0"], 2, "--texts: expected a whole number from 1"],
+    ["embeddings", [model, "--peer", "inhouse"], 2, "--peer: expected node-llama-cpp or none"],
+    ["instructions", ["--build", "nowhere"], 2, "inhouse_product_count is not built"],
+    ["instructions", ["more"], 2, "more"],
+    ["speculation", [], 2, "expected one model"],
+    ["speculation", [model, "--way", "draft"], 2, "--way: expected auto, lookup, got"],
+    ["speculation", [model, "--draft", "nowhere.gguf"], 2, "nowhere.gguf: no such file"],
+    ["cut-model", [], 2, "expected MODEL, BLOCKS and OUT"],
+    ["cut-model", [model, "1", model], 2, "is the model; it would be overwritten"],
+    ["cut-model", [model, "0", "out.gguf"], 2, "cut-model: BLOCKS: expected a whole number from 1"],
+    ["cut-model", [model, "31", join(tmpdir(), "out.gguf")], 2, "has 30 blocks, fewer than the 31"],
+    ["cut-model", [import.meta.filename, "1", join(tmpdir(), "out.gguf")], 1, "is no GGUF file"],
     ["soak", [model, "--warm-up", "0"], 2, "--warm-up: expected a whole number"],
   ])("%s %j", (name, args, code, words) => {
     expect(run(root, name, ...args)).toEqual([code, "", line(words)]);
