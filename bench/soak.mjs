@@ -7,10 +7,12 @@
 // well. Memory is what the process has resident at rest, with all garbage collected. V8 keeps the room of its young
 // generation once it has grown, up to 48 MB: the soak runs in a process where that is held small. Prints a JSON document
 // with the verdict, and exits with 1 where something is wrong.
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
+import { endWithThis } from "./child.mjs";
 import { count, onlyModel, start } from "./start.mjs";
 
 start(import.meta.filename);
@@ -34,7 +36,10 @@ const mostGrowth = 0.01;
 const flags = ["--expose-gc", "--max-semi-space-size=1"];
 if (!flags.every((flag) => process.execArgv.includes(flag))) {
   const again = [...flags, import.meta.filename, ...process.argv.slice(2)];
-  process.exit(spawnSync(process.execPath, again, { stdio: "inherit" }).status ?? 1);
+  const child = spawn(process.execPath, again, { stdio: "inherit" });
+  endWithThis(child);
+  const [code] = await once(child, "exit");
+  process.exit(code ?? 1);
 }
 
 /** The same numbers in every run (a linear congruential generator, constants of Numerical Recipes). */
