@@ -455,7 +455,7 @@ TEST(devices_that_cannot_be_used_are_refused) {
   far.device = 3;
   no_image.image = "";
   refused("", Code::device_unavailable, {"/nowhere/libcuda.so.1", "driver", "\"cpu\""}, other);
-  refused("", Code::file_not_found, {"/nowhere/image"}, none);
+  refused("", Code::device_unavailable, {"/nowhere/image", "cannot be read", "\"cpu\""}, none);
   refused("", Code::device_unavailable, {"cuda:3", "1 NVIDIA GPU"}, far);
   refused("", Code::device_unavailable, {"no CUDA kernels"}, no_image);
   refused("devices=0", Code::device_unavailable, {"0 NVIDIA GPUs"}, cuda_device());
