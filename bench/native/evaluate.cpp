@@ -154,6 +154,7 @@ void evaluate(Arguments arguments) {
   spec.evaluate_rows = !settings.logprobs.empty();
   spec.max_tokens = settings.greedy;
   spec.sampling.temperature = 0;
+  spec.speculation = SpeculationMode::off;  // the rate that is printed is that of a token a step
   const uint64_t id = engine->submit(std::move(spec));
   double sum = 0;
   int64_t count = 0;
